@@ -1,0 +1,238 @@
+"""One task delta: what it says about itself, how it is written, and every check before it is believed.
+
+docs/format.md is the specification. Where deltas are put and in what order is directory.py's and growth.py's
+business; turning them into weights is decode.py's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from packnet_deploy.errors import ArtefactError
+from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero
+from packnet_deploy.pack.inputs import PROBE_IMAGES
+from packnet_deploy.pack.manifest import MAX_WEIGHTS, Manifest, ParamSpec, check_task_name
+from packnet_deploy.pack.owners import MAX_TASKS, OwnerMap
+from packnet_deploy.pack.tensorfile import DTYPES, TensorFile, write_tensors
+
+FORMAT = "packnet-delta"
+VERSION = 1
+VALUE_DTYPES = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A trained task on its way into a pack.
+
+    Attributes:
+        owners: uint8 owner map of every packable parameter, this task's weights marked with its index.
+        weights: float32 values of the same shapes; only those this task owns are read.
+        head: ``weight`` ``[classes, ...]`` and, where the head has one, ``bias`` ``[classes]``; float32.
+        shared: task 1 only: every other parameter and floating buffer, by name; float32.
+        own: this task's replacements for some of ``shared``; float32.
+        probe_logits: float32 ``[PROBE_IMAGES, classes]``, the training framework's answer to the probe batch.
+        frozen_sha256: ``bank_sha256`` of the live module's earlier tasks, taken after training this one.
+        value_dtype: how the values are stored: float32, float16, bfloat16. ``weights`` must survive it unchanged.
+        report: figures of the training run (accuracies and the like), kept for ``packnet inspect``; JSON.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    owners: Mapping[str, OwnerMap]
+    weights: Arrays
+    head: Arrays
+    probe_logits: npt.NDArray[np.float32]
+    frozen_sha256: str
+    shared: Arrays = field(default_factory=dict)
+    own: Arrays = field(default_factory=dict)
+    value_dtype: str = "float32"
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_delta(file: BinaryIO, task: NewTask, manifest: Manifest) -> None:
+    """Write ``task`` as the next delta of the pack that ``manifest`` describes.
+
+    Raises:
+        ValueError: shapes or values that cannot be stored as they are.
+    """
+    index = len(manifest.tasks) + 1
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for param in manifest.packable:
+        mask, values = _encode_param(param, task, index)
+        tensors[f"values/{param.name}"] = values
+        if mask is not None:
+            tensors[f"mask/{param.name}"] = mask
+    for group, arrays in (("head", task.head), ("shared", task.shared), ("own", task.own)):
+        tensors |= {f"{group}/{name}": np.asarray(array, np.float32) for name, array in arrays.items()}
+    tensors["probe/logits"] = np.asarray(task.probe_logits, np.float32)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "task": task.name,
+        "index": str(index),
+        "classes": json.dumps(list(task.classes), ensure_ascii=False),
+        "parent": manifest.last_sha256,
+        "graph_sha256": manifest.graph_sha256,
+        "input_sha256": manifest.input.sha256,
+        "frozen_sha256": task.frozen_sha256,
+        "report": json.dumps(task.report, sort_keys=True, ensure_ascii=False),
+    }
+    write_tensors(file, tensors, metadata)
+
+
+def _encode_param(param: ParamSpec, task: NewTask, index: int) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[Any]]:
+    owner, weights = task.owners[param.name], task.weights[param.name]
+    if owner.shape != param.shape or weights.shape != param.shape:
+        raise ValueError(
+            f"parameter {param.name!r}: expected shape {param.shape}, "
+            f"got owner map {owner.shape} and weights {weights.shape}"
+        )
+    mine = owner == index
+    values = np.asarray(weights[mine], np.float32)
+    stored = values.astype(VALUE_DTYPES[task.value_dtype])
+    if not np.array_equal(stored.astype(np.float32), values, equal_nan=True):
+        raise ValueError(
+            f"parameter {param.name!r}: its values are not {task.value_dtype} numbers; round them before freezing"
+        )
+    still_free = mine[(owner == 0) | (owner >= index)]
+    return (None if still_free.all() else pack_bits(still_free)), stored
+
+
+@dataclass(frozen=True)
+class DeltaHeader:
+    """What a delta file says about itself."""
+
+    task: str
+    index: int
+    classes: tuple[str, ...]
+    parent: str
+    graph_sha256: str
+    input_sha256: str
+    frozen_sha256: str
+    report: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, file: TensorFile) -> DeltaHeader:
+        """Parse a delta's metadata.
+
+        Raises:
+            ArtefactError: not a delta, of another version, or malformed.
+        """
+        meta, where = file.metadata, file.path
+        if meta.get("format") != FORMAT:
+            raise ArtefactError(f"{where}: not a task delta (format: expected {FORMAT!r}, got {meta.get('format')!r})")
+        if meta.get("version") != str(VERSION):
+            raise ArtefactError(
+                f"{where}: delta version: this packnet-deploy reads {VERSION}, got {meta.get('version')!r}"
+            )
+        try:
+            classes, report = json.loads(meta["classes"]), json.loads(meta.get("report", "{}"))
+            if not isinstance(report, dict) or not isinstance(classes, list) or not classes:
+                raise ValueError("classes or report")
+            if not all(isinstance(name, str) for name in classes):
+                raise ValueError("class names")
+            index = int(meta["index"])
+            if not 1 <= index <= MAX_TASKS:
+                raise ValueError(f"index {index}")
+            return cls(
+                task=check_task_name(meta["task"]),
+                index=index,
+                classes=tuple(classes),
+                parent=meta["parent"],
+                graph_sha256=meta["graph_sha256"],
+                input_sha256=meta["input_sha256"],
+                frozen_sha256=meta["frozen_sha256"],
+                report=report,
+            )
+        except (KeyError, ValueError, RecursionError) as error:
+            raise ArtefactError(f"{where}: damaged, metadata is missing or malformed ({error!r})") from error
+
+
+def check_delta(file: TensorFile, header: DeltaHeader, packable: Sequence[ParamSpec], free: Sequence[int]) -> list[int]:
+    """Check every tensor of a delta against the parameters and what earlier tasks left free.
+
+    Args:
+        free: for every packable parameter, how many weights are free before this task.
+
+    Returns:
+        For every packable parameter, how many weights this task owns.
+
+    Raises:
+        ArtefactError: a tensor is missing, unknown, or has the wrong dtype, shape or bits; names it.
+    """
+    known = {"probe/logits", "head/weight", "head/bias"}
+    owned = []
+    for param, available in zip(packable, free, strict=True):
+        known |= {f"mask/{param.name}", f"values/{param.name}"}
+        owned.append(_check_param(file, param, available))
+    names = {param.name for param in packable}
+    for name in file.entries:
+        group, _, rest = name.partition("/")
+        if name in known or (group in ("shared", "own") and rest and rest not in names):
+            continue
+        raise ArtefactError(f"{file.path}: unknown tensor {name!r}; was this delta made for another backbone?")
+    if header.index > 1 and any(name.startswith("shared/") for name in file.entries):
+        raise ArtefactError(f"{file.path}: only task 1 may hold shared/ tensors, this is task {header.index}")
+    classes = len(header.classes)
+    _check_tensor(file, "probe/logits", (PROBE_IMAGES, classes))
+    head = _entry(file, "head/weight")
+    _check_tensor(file, "head/weight", (classes, *head.shape[1:]))
+    if "head/bias" in file.entries:
+        _check_tensor(file, "head/bias", (classes,))
+    for name, entry in file.entries.items():
+        if name.startswith(("shared/", "own/")):
+            _check_tensor(file, name, entry.shape)
+    return owned
+
+
+def _check_param(file: TensorFile, param: ParamSpec, free: int) -> int:
+    values, mask = _entry(file, f"values/{param.name}"), file.entries.get(f"mask/{param.name}")
+    if len(values.shape) != 1 or values.dtype not in VALUE_DTYPES.values():
+        raise ArtefactError(
+            f"{file.path}: values/{param.name}: expected 1-D float32, float16 or bfloat16, "
+            f"got {values.dtype} {list(values.shape)}"
+        )
+    if mask is None:
+        if values.size != free:
+            raise ArtefactError(
+                f"{file.path}: values/{param.name}: no mask, so expected all {free:,} free weights, got {values.size:,}"
+            )
+        return free
+    if mask.dtype != np.uint8 or mask.shape != ((free + 7) // 8,):
+        raise ArtefactError(
+            f"{file.path}: mask/{param.name}: expected uint8 [{(free + 7) // 8}] for {free:,} free weights, "
+            f"got {mask.dtype} {list(mask.shape)}; was this delta made for another pack?"
+        )
+    bits = file.read(f"mask/{param.name}")
+    if len(bits) and not padding_is_zero(bits, free):
+        raise ArtefactError(f"{file.path}: mask/{param.name}: padding bits are not zero")
+    marked = count_bits(bits)
+    if marked == free:
+        raise ArtefactError(f"{file.path}: mask/{param.name}: marks every free weight, so it must be left out")
+    if marked != values.size:
+        raise ArtefactError(
+            f"{file.path}: mask/{param.name} marks {marked:,} weights, but there are {values.size:,} values"
+        )
+    return marked
+
+
+def _entry(file: TensorFile, name: str) -> Any:
+    if name not in file.entries:
+        raise ArtefactError(f"{file.path}: tensor {name!r} is missing; was this delta made for another backbone?")
+    return file.entries[name]
+
+
+def _check_tensor(file: TensorFile, name: str, shape: tuple[int, ...]) -> None:
+    entry = _entry(file, name)
+    if entry.dtype != np.float32 or entry.shape != shape or entry.size > MAX_WEIGHTS:
+        raise ArtefactError(
+            f"{file.path}: {name}: expected float32 {list(shape)}, got {entry.dtype} {list(entry.shape)}"
+        )

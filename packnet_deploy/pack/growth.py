@@ -1,0 +1,183 @@
+"""Making a pack and adding tasks to it: one new file, then pack.json replaced. No existing byte changes.
+
+A writer killed at any byte leaves the pack as it was before, or as it is after: the delta is complete and synced
+before pack.json names it, and pack.json changes by rename. Writers take a lock on the directory; readers need none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
+from packnet_deploy.pack.atomic import TEMP_PREFIX, remove_leftovers, replacing, sync_directory
+from packnet_deploy.pack.delta import DeltaHeader, NewTask, check_delta, write_delta
+from packnet_deploy.pack.directory import Pack, check_place, file_sha256
+from packnet_deploy.pack.inputs import InputSpec
+from packnet_deploy.pack.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    Backbone,
+    Manifest,
+    ParamSpec,
+    TaskEntry,
+    check_task_name,
+)
+from packnet_deploy.pack.owners import MAX_TASKS
+from packnet_deploy.pack.tensorfile import TensorFile
+
+
+def create_pack(
+    path: str | os.PathLike[str],
+    backbone: Backbone,
+    spec: InputSpec,
+    graph: bytes,
+    packable: Sequence[ParamSpec],
+    first: NewTask | None = None,
+) -> Pack:
+    """Make a new pack, with its first task if given; it appears whole or not at all.
+
+    Args:
+        graph: the weight-free ONNX graph, serialised.
+        packable: in ``named_parameters()`` order, tied ones once.
+
+    Raises:
+        UsageError: something exists at ``path`` already.
+    """
+    target = Path(path)
+    if target.exists():
+        raise UsageError(f"{target}: exists already; choose another path, or add tasks to it")
+    manifest = Manifest(backbone, spec, hashlib.sha256(graph).hexdigest(), tuple(packable))
+    temp = target.with_name(f"{TEMP_PREFIX}{target.name}-{os.getpid()}")
+    try:
+        (temp / "deltas").mkdir(parents=True)
+        for name, data in ((GRAPH_FILE, graph), (MANIFEST_FILE, manifest.to_bytes())):
+            with replacing(temp / name) as file:
+                file.write(data)
+        if first is not None:
+            append_task(Pack(temp, manifest), first)
+        os.rename(temp, target)
+    except BaseException:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+    sync_directory(target.parent)
+    return Pack.open(target)
+
+
+def append_task(pack: Pack, task: NewTask) -> Pack:
+    """Add a trained task; returns the grown pack.
+
+    The bank on disk is read again and held against what the trainer says: the same owners for every earlier task
+    and the same ``frozen_sha256``, so a drifted weight can never enter a pack.
+
+    Raises:
+        UsageError: the name is taken or unusable, or the pack holds MAX_TASKS tasks.
+        CheckFailed: an earlier task's owners or weights changed during training.
+        EnvironmentFault: another process is writing, or has grown the pack since it was opened.
+    """
+    check_task_name(task.name)
+    if any(entry.name == task.name for entry in pack.tasks):
+        raise UsageError(f"{pack.path}: task {task.name!r} is in it already; choose another name")
+    if len(pack.tasks) >= MAX_TASKS:
+        raise UsageError(f"{pack.path}: it holds {MAX_TASKS} tasks, the most a pack can")
+    index = len(pack.tasks) + 1
+    bank = pack.bank()
+    for name, owner in bank.owners.items():
+        if not np.array_equal(np.where(task.owners[name] >= index, 0, task.owners[name]), owner):
+            raise CheckFailed(f"{pack.path}: parameter {name!r}: owners of tasks before {task.name!r} changed")
+    if (frozen := bank.sha256(index - 1)) != task.frozen_sha256:
+        raise CheckFailed(
+            f"{pack.path}: training {task.name!r} changed a frozen weight: frozen_sha256 expected {frozen}, "
+            f"got {task.frozen_sha256}; the pack is left as it was"
+        )
+    del bank
+    classes = len(task.classes)
+    return _grow(pack, task.name, classes, lambda file: write_delta(file, task, pack.manifest))
+
+
+def apply_delta(pack: Pack, source: Path) -> Pack:
+    """Add the task in a delta file made from this very pack elsewhere; returns the grown pack.
+
+    Raises:
+        ArtefactError: damaged, or made for another pack or another state of it; nothing on disk changes.
+    """
+    with TensorFile(source) as file:
+        header = DeltaHeader.of(file)
+        if any(entry.name == header.task for entry in pack.tasks):
+            raise ArtefactError(f"{source}: task {header.task!r} is in {pack.path} already")
+        check_place(file, header, pack.manifest, len(pack.tasks))
+        with pack.chain(len(pack.tasks)) as chain:
+            free = [param.size for param in pack.packable]
+            for earlier, _ in chain:
+                free = [f - earlier.entries[f"values/{p.name}"].size for f, p in zip(free, pack.packable, strict=True)]
+        check_delta(file, header, pack.packable, free)
+
+    def copy(target: BinaryIO) -> None:
+        with open(source, "rb") as original:
+            shutil.copyfileobj(original, target, 1 << 20)
+
+    return _grow(pack, header.task, len(header.classes), copy)
+
+
+def extract_delta(pack: Pack, task: str, target: Path) -> None:
+    """Copy one task's delta out of a pack, its hash checked.
+
+    Raises:
+        UsageError: no such task, or ``target`` exists.
+        ArtefactError: the delta in the pack is damaged.
+    """
+    entry = pack.task(task)
+    if target.exists():
+        raise UsageError(f"{target}: exists already; choose another file")
+    with replacing(target) as out, open(pack.file(entry), "rb") as original:
+        shutil.copyfileobj(original, out, 1 << 20)
+        out.flush()
+        if (got := file_sha256(Path(out.name))) != entry.sha256:
+            raise ArtefactError(f"{pack.file(entry)}: damaged: sha256 expected {entry.sha256}, got {got}")
+
+
+def _grow(pack: Pack, name: str, classes: int, write: Callable[[BinaryIO], None]) -> Pack:
+    with _locked(pack.path):
+        if Manifest.read(pack.path / MANIFEST_FILE) != pack.manifest:
+            raise EnvironmentFault(
+                f"{pack.path}: another process changed it since it was opened; open it again and retry"
+            )
+        deltas = pack.path / "deltas"
+        deltas.mkdir(exist_ok=True)
+        remove_leftovers(pack.path)
+        remove_leftovers(deltas)
+        entry = TaskEntry(name, len(pack.tasks) + 1, classes, sha256="", bytes=0)
+        target = pack.path / entry.file
+        with replacing(target) as file:
+            write(file)
+        entry = TaskEntry(name, entry.index, classes, file_sha256(target), target.stat().st_size)
+        manifest = pack.manifest.with_task(entry)
+        with replacing(pack.path / MANIFEST_FILE) as file:
+            file.write(manifest.to_bytes())
+    return Pack(pack.path, manifest)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel drops it with the process, so a crash leaves none behind."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: one writer at a time is the user's care
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EnvironmentFault(f"{path}: another process is writing to it; wait for it and retry") from error
+        yield
+    finally:
+        os.close(handle)
