@@ -7,6 +7,7 @@ business; turning them into weights is decode.py's.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -17,12 +18,14 @@ import numpy.typing as npt
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero
 from packnet_deploy.pack.inputs import PROBE_IMAGES
-from packnet_deploy.pack.manifest import MAX_WEIGHTS, Manifest, ParamSpec, check_task_name
+from packnet_deploy.pack.manifest import Manifest, ParamSpec, check_sha256, is_task_name
 from packnet_deploy.pack.owners import MAX_TASKS, OwnerMap
+from packnet_deploy.pack.reading import is_printable
 from packnet_deploy.pack.tensorfile import DTYPES, TensorFile, write_tensors
 
 FORMAT = "packnet-delta"
 VERSION = 1
+_INDICES = frozenset(str(index) for index in range(1, MAX_TASKS + 1))
 VALUE_DTYPES = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -128,39 +131,46 @@ class DeltaHeader:
         """
         meta, where = file.metadata, file.path
         if meta.get("format") != FORMAT:
-            raise ArtefactError(f"{where}: not a task delta (format: expected {FORMAT!r}, got {meta.get('format')!r})")
+            got = reprlib.repr(meta.get("format"))
+            raise ArtefactError(f"{where}: not a task delta (format: expected {FORMAT!r}, got {got})")
         if meta.get("version") != str(VERSION):
             raise ArtefactError(
-                f"{where}: delta version: this packnet-deploy reads {VERSION}, got {meta.get('version')!r}"
+                f"{where}: delta version: this packnet-deploy reads {VERSION}, got {reprlib.repr(meta.get('version'))}"
             )
         try:
             classes, report = json.loads(meta["classes"]), json.loads(meta.get("report", "{}"))
             if not isinstance(report, dict) or not isinstance(classes, list) or not classes:
                 raise ValueError("classes or report")
-            if not all(isinstance(name, str) for name in classes):
+            if not all(isinstance(name, str) and is_printable(name) for name in classes):
                 raise ValueError("class names")
-            index = int(meta["index"])
-            if not 1 <= index <= MAX_TASKS:
-                raise ValueError(f"index {index}")
+            if meta["index"] not in _INDICES:
+                raise ValueError(f"index {reprlib.repr(meta['index'])}")
+            if not is_task_name(meta["task"]):
+                raise ValueError(f"task name {reprlib.repr(meta['task'])}")
+            if meta["parent"]:
+                check_sha256(meta["parent"])
             return cls(
-                task=check_task_name(meta["task"]),
-                index=index,
+                task=meta["task"],
+                index=int(meta["index"]),
                 classes=tuple(classes),
                 parent=meta["parent"],
-                graph_sha256=meta["graph_sha256"],
-                input_sha256=meta["input_sha256"],
-                frozen_sha256=meta["frozen_sha256"],
+                graph_sha256=check_sha256(meta["graph_sha256"]),
+                input_sha256=check_sha256(meta["input_sha256"]),
+                frozen_sha256=check_sha256(meta["frozen_sha256"]),
                 report=report,
             )
         except (KeyError, ValueError, RecursionError) as error:
             raise ArtefactError(f"{where}: damaged, metadata is missing or malformed ({error!r})") from error
 
 
-def check_delta(file: TensorFile, header: DeltaHeader, packable: Sequence[ParamSpec], free: Sequence[int]) -> list[int]:
-    """Check every tensor of a delta against the parameters and what earlier tasks left free.
+def check_delta(
+    file: TensorFile, header: DeltaHeader, packable: Sequence[ParamSpec], free: Sequence[int], first: TensorFile
+) -> list[int]:
+    """Check every tensor of a delta against the parameters, what earlier tasks left free, and task 1's tensors.
 
     Args:
         free: for every packable parameter, how many weights are free before this task.
+        first: the delta of task 1, which may be ``file`` itself: all heads and all ``own/`` tensors are shaped alike.
 
     Returns:
         For every packable parameter, how many weights this task owns.
@@ -183,13 +193,18 @@ def check_delta(file: TensorFile, header: DeltaHeader, packable: Sequence[ParamS
         raise ArtefactError(f"{file.path}: only task 1 may hold shared/ tensors, this is task {header.index}")
     classes = len(header.classes)
     _check_tensor(file, "probe/logits", (PROBE_IMAGES, classes))
-    head = _entry(file, "head/weight")
-    _check_tensor(file, "head/weight", (classes, *head.shape[1:]))
-    if "head/bias" in file.entries:
+    _check_tensor(file, "head/weight", (classes, *_entry(first, "head/weight").shape[1:]))
+    if "head/bias" in first.entries or "head/bias" in file.entries:
+        _entry(first, "head/bias")
         _check_tensor(file, "head/bias", (classes,))
     for name, entry in file.entries.items():
-        if name.startswith(("shared/", "own/")):
+        if name.startswith("shared/"):
             _check_tensor(file, name, entry.shape)
+        elif name.startswith("own/"):
+            shared = first.entries.get(f"shared/{name[len('own/') :]}")
+            if shared is None:
+                raise ArtefactError(f"{file.path}: {name}: the pack has no shared/ tensor that it could replace")
+            _check_tensor(file, name, shared.shape)
     return owned
 
 
@@ -232,7 +247,7 @@ def _entry(file: TensorFile, name: str) -> Any:
 
 def _check_tensor(file: TensorFile, name: str, shape: tuple[int, ...]) -> None:
     entry = _entry(file, name)
-    if entry.dtype != np.float32 or entry.shape != shape or entry.size > MAX_WEIGHTS:
+    if entry.dtype != np.float32 or entry.shape != shape:
         raise ArtefactError(
             f"{file.path}: {name}: expected float32 {list(shape)}, got {entry.dtype} {list(entry.shape)}"
         )

@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.pack.bank import WeightBank
 from packnet_deploy.pack.decode import decode_param
 from packnet_deploy.pack.delta import DeltaHeader, check_delta
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE, Backbone, Manifest, ParamSpec, TaskEntry
 from packnet_deploy.pack.owners import OwnerMap
+from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
 _READ_BYTES = 1 << 20
@@ -94,10 +96,8 @@ class Pack:
     def graph_bytes(self) -> bytes:
         """The weight-free graph, its hash checked."""
         path = self.path / GRAPH_FILE
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise ArtefactError(f"{path}: no such file; the pack is incomplete") from error
+        with open_regular(path, missing=f"{path}: no such file; the pack is incomplete") as file:
+            data = file.readall()
         _check_hash(path, self.manifest.graph_sha256, hashlib.sha256(data).hexdigest())
         return data
 
@@ -108,13 +108,17 @@ class Pack:
         Raises:
             ArtefactError: a file is missing, its hash differs, or its content does not fit.
         """
+        if not 0 <= through <= len(self.tasks):
+            raise ValueError(f"task index: expected 0..{len(self.tasks)}, got {through}")
         entries = self.tasks[:through]
         paths = [self.file(entry) for entry in entries]
         with ThreadPoolExecutor() as pool:  # hashing releases the GIL
             for path, entry, got in zip(paths, entries, pool.map(file_sha256, paths), strict=True):
                 _check_hash(path, entry.sha256, got)
+                if (size := path.stat().st_size) != entry.bytes:
+                    raise ArtefactError(f"{path}: {MANIFEST_FILE} says {entry.bytes:,} bytes, but it has {size:,}")
         with contextlib.ExitStack() as stack:
-            files = []
+            files: list[tuple[TensorFile, DeltaHeader]] = []
             free = [param.size for param in self.packable]
             for position, (path, entry) in enumerate(zip(paths, entries, strict=True)):
                 file = stack.enter_context(TensorFile(path))
@@ -125,7 +129,7 @@ class Pack:
                         f"{path}: expected task {entry.name!r} with {entry.classes} classes as in {MANIFEST_FILE}, "
                         f"got {header.task!r} with {len(header.classes)}"
                     )
-                owned = check_delta(file, header, self.packable, free)
+                owned = check_delta(file, header, self.packable, free, files[0][0] if files else file)
                 free = [f - o for f, o in zip(free, owned, strict=True)]
                 files.append((file, header))
             yield files
@@ -142,7 +146,7 @@ class Pack:
         entry = self.task(name)
         with self.chain(entry.index) as chain:
             files = [file for file, _ in chain]
-            tensors = {param.name: np.empty(param.shape, np.float32) for param in self.packable}
+            tensors = {param.name: _empty(param, np.float32) for param in self.packable}
             for param in self.packable:
                 decode_param(param, files, tensors[param.name])
             tensors |= _group(files[0], "shared")
@@ -155,8 +159,8 @@ class Pack:
         through = len(self.tasks) if through is None else through
         with self.chain(through) as chain:
             files = [file for file, _ in chain]
-            values = {param.name: np.empty(param.shape, np.float32) for param in self.packable}
-            owners: dict[str, OwnerMap] = {p.name: np.empty(p.shape, np.uint8) for p in self.packable}
+            values = {param.name: _empty(param, np.float32) for param in self.packable}
+            owners: dict[str, OwnerMap] = {param.name: _empty(param, np.uint8) for param in self.packable}
             for param in self.packable:
                 decode_param(param, files, values[param.name], owners[param.name])
             shared = _group(files[0], "shared") if files else {}
@@ -190,13 +194,10 @@ def file_sha256(path: Path) -> str:
         ArtefactError: there is no such file.
     """
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb", buffering=0) as file:
-            buffer = bytearray(_READ_BYTES)
-            while count := file.readinto(buffer):
-                digest.update(memoryview(buffer)[:count])
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path}: no such file; the pack is incomplete") from error
+    with open_regular(path, missing=f"{path}: no such file; the pack is incomplete") as file:
+        buffer = bytearray(_READ_BYTES)
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
     return digest.hexdigest()
 
 
@@ -205,6 +206,15 @@ def _check_hash(path: Path, expected: str, got: str) -> None:
         raise ArtefactError(
             f"{path}: damaged: sha256 expected {expected}, got {got}; restore the file from the pack's source"
         )
+
+
+def _empty(param: ParamSpec, dtype: type[Any]) -> npt.NDArray[Any]:
+    try:
+        return np.empty(param.shape, dtype)
+    except MemoryError as error:
+        raise EnvironmentFault(
+            f"parameter {param.name!r}: not enough memory for its {param.size:,} weights; use a larger machine"
+        ) from error
 
 
 def _group(file: TensorFile, group: str) -> dict[str, npt.NDArray[np.float32]]:

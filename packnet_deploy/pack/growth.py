@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,8 @@ from packnet_deploy.pack.manifest import (
     TaskEntry,
     check_task_name,
 )
-from packnet_deploy.pack.owners import MAX_TASKS
+from packnet_deploy.pack.owners import FREE, MAX_TASKS
+from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
 
@@ -50,19 +52,22 @@ def create_pack(
 
     Raises:
         UsageError: something exists at ``path`` already.
+        ArtefactError: no reader would accept such a pack (a parameter listed twice, say); nothing is made.
     """
     target = Path(path)
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another path, or add tasks to it")
     manifest = Manifest(backbone, spec, hashlib.sha256(graph).hexdigest(), tuple(packable))
     temp = target.with_name(f"{TEMP_PREFIX}{target.name}-{os.getpid()}")
+    shutil.rmtree(temp, ignore_errors=True)  # of a killed process that had our number
     try:
         (temp / "deltas").mkdir(parents=True)
         for name, data in ((GRAPH_FILE, graph), (MANIFEST_FILE, manifest.to_bytes())):
             with replacing(temp / name) as file:
                 file.write(data)
+        empty = Pack.open(temp)  # reads it back: what a reader refuses must not be left behind
         if first is not None:
-            append_task(Pack(temp, manifest), first)
+            append_task(empty, first)
         os.rename(temp, target)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
@@ -81,6 +86,7 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
         UsageError: the name is taken or unusable, or the pack holds MAX_TASKS tasks.
         CheckFailed: an earlier task's owners or weights changed during training.
         EnvironmentFault: another process is writing, or has grown the pack since it was opened.
+        ArtefactError: no reader would accept the delta (a head of another shape than task 1's, say).
     """
     check_task_name(task.name)
     if any(entry.name == task.name for entry in pack.tasks):
@@ -89,6 +95,7 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
         raise UsageError(f"{pack.path}: it holds {MAX_TASKS} tasks, the most a pack can")
     index = len(pack.tasks) + 1
     bank = pack.bank()
+    free = [int(np.count_nonzero(bank.owners[param.name] == FREE)) for param in pack.packable]
     for name, owner in bank.owners.items():
         if not np.array_equal(np.where(task.owners[name] >= index, 0, task.owners[name]), owner):
             raise CheckFailed(f"{pack.path}: parameter {name!r}: owners of tasks before {task.name!r} changed")
@@ -98,8 +105,7 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
             f"got {task.frozen_sha256}; the pack is left as it was"
         )
     del bank
-    classes = len(task.classes)
-    return _grow(pack, task.name, classes, lambda file: write_delta(file, task, pack.manifest))
+    return _grow(pack, task.name, free, lambda file: write_delta(file, task, pack.manifest))
 
 
 def apply_delta(pack: Pack, source: Path) -> Pack:
@@ -117,13 +123,13 @@ def apply_delta(pack: Pack, source: Path) -> Pack:
             free = [param.size for param in pack.packable]
             for earlier, _ in chain:
                 free = [f - earlier.entries[f"values/{p.name}"].size for f, p in zip(free, pack.packable, strict=True)]
-        check_delta(file, header, pack.packable, free)
+            check_delta(file, header, pack.packable, free, chain[0][0] if chain else file)
 
     def copy(target: BinaryIO) -> None:
-        with open(source, "rb") as original:
+        with open_regular(source) as original:
             shutil.copyfileobj(original, target, 1 << 20)
 
-    return _grow(pack, header.task, len(header.classes), copy)
+    return _grow(pack, header.task, free, copy)
 
 
 def extract_delta(pack: Pack, task: str, target: Path) -> None:
@@ -136,14 +142,19 @@ def extract_delta(pack: Pack, task: str, target: Path) -> None:
     entry = pack.task(task)
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another file")
-    with replacing(target) as out, open(pack.file(entry), "rb") as original:
+    with open_regular(pack.file(entry)) as original, replacing(target) as out:
         shutil.copyfileobj(original, out, 1 << 20)
         out.flush()
         if (got := file_sha256(Path(out.name))) != entry.sha256:
             raise ArtefactError(f"{pack.file(entry)}: damaged: sha256 expected {entry.sha256}, got {got}")
 
 
-def _grow(pack: Pack, name: str, classes: int, write: Callable[[BinaryIO], None]) -> Pack:
+def _grow(pack: Pack, name: str, free: Sequence[int], write: Callable[[BinaryIO], None]) -> Pack:
+    """Add the delta that ``write`` writes. What lands in the temporary file is checked as a reader would check it.
+
+    So nothing that no reader accepts is ever named by pack.json, and a source that changes while it is copied
+    cannot slip past the checks made before.
+    """
     with _locked(pack.path):
         if Manifest.read(pack.path / MANIFEST_FILE) != pack.manifest:
             raise EnvironmentFault(
@@ -153,15 +164,39 @@ def _grow(pack: Pack, name: str, classes: int, write: Callable[[BinaryIO], None]
         deltas.mkdir(exist_ok=True)
         remove_leftovers(pack.path)
         remove_leftovers(deltas)
-        entry = TaskEntry(name, len(pack.tasks) + 1, classes, sha256="", bytes=0)
+        entry = TaskEntry(name, len(pack.tasks) + 1, classes=0, sha256="", bytes=0)
         target = pack.path / entry.file
-        with replacing(target) as file:
-            write(file)
-        entry = TaskEntry(name, entry.index, classes, file_sha256(target), target.stat().st_size)
-        manifest = pack.manifest.with_task(entry)
-        with replacing(pack.path / MANIFEST_FILE) as file:
-            file.write(manifest.to_bytes())
+        is_new = not target.exists()
+        try:
+            with replacing(target) as file:
+                write(file)
+                file.flush()
+                classes = _check_written(Path(file.name), pack, name, free)
+            entry = replace(entry, classes=classes, sha256=file_sha256(target), bytes=target.stat().st_size)
+            manifest = pack.manifest.with_task(entry)
+            with replacing(pack.path / MANIFEST_FILE) as file:
+                file.write(manifest.to_bytes())
+        except BaseException:
+            # The last step may fail after its rename; then pack.json names the delta, which has to stay.
+            if is_new and Manifest.read(pack.path / MANIFEST_FILE) == pack.manifest:
+                target.unlink(missing_ok=True)
+            raise
     return Pack(pack.path, manifest)
+
+
+def _check_written(path: Path, pack: Pack, name: str, free: Sequence[int]) -> int:
+    """Hold the delta at ``path`` to everything a reader of the grown pack will hold it to; returns its class count."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(TensorFile(path))
+        first = stack.enter_context(TensorFile(pack.file(pack.tasks[0]))) if pack.tasks else file
+        header = DeltaHeader.of(file)
+        check_place(file, header, pack.manifest, len(pack.tasks))
+        check_delta(file, header, pack.packable, free, first)
+        if header.task != name:
+            raise ArtefactError(
+                f"{path}: expected task {name!r}, got {header.task!r}; the file changed while it was read"
+            )
+        return len(header.classes)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ PROBE_IMAGES = 4
 PROBE_CELL = 4  # side of a probe image's square cells, pixels
 
 MAX_SIDE = 1 << 14
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class InputSpec:
             raise ArtefactError(
                 f"input mean/std: expected {channels} numbers each, got {len(self.mean)} and {len(self.std)}"
             )
-        if not np.all(np.isfinite(self.mean)) or not all(np.isfinite(s) and s > 0 for s in self.std):
-            raise ArtefactError("input mean/std: expected finite numbers, std above 0")
+        if not all(abs(m) <= _MOST for m in self.mean) or not all(_LEAST <= s <= _MOST for s in self.std):
+            raise ArtefactError("input mean/std: expected finite float32 numbers, std above 0")
         if not 1 <= self.resize <= MAX_SIDE:
             raise ArtefactError(f"input resize: expected 1..{MAX_SIDE} pixels, got {self.resize}")
 
@@ -63,11 +64,16 @@ class InputSpec:
             ArtefactError: a key is missing or has the wrong type or range; names ``where``.
         """
         try:
+            shape, mean, std, resize = value["shape"], value["mean"], value["std"], value["resize"]
+            if not all(type(s) is int for s in (*shape, resize)) or not all(
+                type(number) in (int, float) for number in (*mean, *std)
+            ):
+                raise TypeError("a number is not a number, or not a whole one")
             return cls(
-                shape=tuple(int(s) for s in value["shape"]),  # type: ignore[arg-type]
-                mean=tuple(float(m) for m in value["mean"]),
-                std=tuple(float(s) for s in value["std"]),
-                resize=int(value["resize"]),
+                shape=tuple(shape),
+                mean=tuple(float(m) for m in mean),
+                std=tuple(float(s) for s in std),
+                resize=resize,
                 layout=str(value["layout"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:

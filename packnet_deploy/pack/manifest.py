@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.owners import MAX_TASKS
+from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
 
 FORMAT = "packnet-pack"
 VERSION = 1
@@ -28,13 +31,18 @@ _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def is_task_name(name: str) -> bool:
+    """Whether ``name`` may name a task, and with that a file."""
+    return _TASK_NAME.fullmatch(name) is not None
+
+
 def check_task_name(name: str) -> str:
-    """Return ``name`` if it may name a task, and with that a file.
+    """Return ``name`` if it may name a task.
 
     Raises:
         UsageError: it is not 1 to 64 of ``A-Z a-z 0-9 . _ -``, beginning with a letter or digit.
     """
-    if not _TASK_NAME.fullmatch(name):
+    if not is_task_name(name):
         raise UsageError(
             f"task name {name!r}: expected 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first"
         )
@@ -123,16 +131,14 @@ class Manifest:
 
         Raises:
             ArtefactError: it is missing, malformed, of another version, or contradicts itself.
+            EnvironmentFault: the system does not let us read it.
         """
+        with open_regular(path, missing=f"{path.parent}: not a pack (it has no {MANIFEST_FILE})") as file:
+            if os.fstat(file.fileno()).st_size > MAX_MANIFEST_BYTES:
+                raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")
+            raw = file.readall()
         try:
-            with open(path, "rb") as file:
-                raw = file.read(MAX_MANIFEST_BYTES + 1)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ArtefactError(f"{path.parent}: not a pack (it has no {MANIFEST_FILE})") from error
-        if len(raw) > MAX_MANIFEST_BYTES:
-            raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")
-        try:
-            document = json.loads(raw)
+            document = json.loads(raw.decode("utf-8"))  # json.loads would take UTF-16 as well
         except (ValueError, RecursionError) as error:
             raise ArtefactError(f"{path}: damaged, not JSON ({error})") from error
         try:
@@ -154,27 +160,27 @@ def _readable(document: Mapping[str, Any]) -> str:
 
 def _parse(document: Mapping[str, Any], where: str) -> Manifest:
     if document.get("format") != FORMAT:
-        raise ArtefactError(f"{where}: format: expected {FORMAT!r}, got {document.get('format')!r}")
-    if document.get("version") != VERSION:
+        raise ArtefactError(f"{where}: format: expected {FORMAT!r}, got {reprlib.repr(document.get('format'))}")
+    if (version := document.get("version")) != VERSION or type(version) is not int:
         raise ArtefactError(
-            f"{where}: pack version: this packnet-deploy reads {VERSION}, got {document.get('version')!r}; "
+            f"{where}: pack version: this packnet-deploy reads {VERSION}, got {reprlib.repr(version)}; "
             "use the release that wrote it, or a newer one"
         )
     backbone, graph = document["backbone"], document["graph"]
     manifest = Manifest(
         backbone=Backbone(arch=_text(backbone["arch"]), head=_text(backbone["head"])),
         input=InputSpec.from_json(document["input"], where),
-        graph_sha256=_sha256(graph["sha256"]),
-        packable=tuple(_param(item) for item in document["packable"]),
+        graph_sha256=check_sha256(graph["sha256"]),
+        packable=tuple(_param(item) for item in _list(document["packable"])),
         tasks=tuple(
             TaskEntry(
-                name=check_task_name(item["name"]),
+                name=_task_name(item["name"]),
                 index=_count(item["index"]),
                 classes=_count(item["classes"]),
-                sha256=_sha256(item["sha256"]),
+                sha256=check_sha256(item["sha256"]),
                 bytes=_count(item["bytes"]),
             )
-            for item in document["tasks"]
+            for item in _list(document["tasks"])
         ),
     )
     _check_consistent(manifest, where)
@@ -182,7 +188,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Manifest:
     listed = [graph["file"], *(item["file"] for item in document["tasks"])]
     for expected, got in zip(files, listed, strict=True):
         if expected != got:
-            raise ArtefactError(f"{where}: file name: expected {expected!r}, got {got!r}")
+            raise ArtefactError(f"{where}: file name: expected {expected!r}, got {reprlib.repr(got)}")
     return manifest
 
 
@@ -202,25 +208,39 @@ def _check_consistent(manifest: Manifest, where: str) -> None:
 
 
 def _param(item: Mapping[str, Any]) -> ParamSpec:
-    param = ParamSpec(_text(item["name"]), tuple(_count(s) for s in item["shape"]), _text(item["dtype"]))
+    param = ParamSpec(_text(item["name"]), tuple(_count(s) for s in _list(item["shape"])), _text(item["dtype"]))
     if param.dtype != "float32":
         raise ValueError(f"packable {param.name!r}: dtype {param.dtype!r} is not float32")
+    if not param.shape or 0 in param.shape or not is_possible(param.shape):
+        raise ValueError(f"packable {param.name!r}: shape {reprlib.repr(param.shape)}")
     return param
 
 
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, got {reprlib.repr(value)}")
+    return value
+
+
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected a text, got {value!r}")
+    if not isinstance(value, str) or not value or not is_printable(value):
+        raise ValueError(f"expected a printable text, got {reprlib.repr(value)}")
+    return value
+
+
+def _task_name(value: object) -> str:
+    if not isinstance(value, str) or not is_task_name(value):
+        raise ValueError(f"expected a task name, got {reprlib.repr(value)}")
     return value
 
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WEIGHTS:
-        raise ValueError(f"expected a count, got {value!r}")
+        raise ValueError(f"expected a count, got {reprlib.repr(value)}")
     return value
 
 
-def _sha256(value: object) -> str:
+def check_sha256(value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ValueError(f"expected a sha256 in hex, got {value!r}")
+        raise ValueError(f"expected a sha256 in hex, got {reprlib.repr(value)}")
     return value

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError
+from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -58,7 +60,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, npt.NDArray[Any]], metad
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in order:
-        array = np.ascontiguousarray(tensors[name])
+        array = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
         flat = array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
         for start in range(0, len(flat), _WRITE_BYTES):
             file.write(flat[start : start + _WRITE_BYTES].data)
@@ -81,34 +83,46 @@ class TensorFile:
     """A safetensors file open for reading. Not for use by two threads at once.
 
     Raises:
-        ArtefactError: the file is missing, truncated, malformed, or holds a dtype that no delta has.
+        ArtefactError: the file is missing, truncated, malformed, or holds a name, dtype or shape that no delta has.
+        EnvironmentFault: the system does not let us read it.
     """
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
+        self.entries: dict[str, TensorEntry] = {}
+        self._file = open_regular(path)
         try:
             with safe_open(path, framework="numpy") as header:
                 self.metadata: dict[str, str] = dict(header.metadata() or {})
                 described = [(name, header.get_slice(name)) for name in header.offset_keys()]
                 shapes = [(name, s.get_dtype(), tuple(s.get_shape())) for name, s in described]
-        except FileNotFoundError as error:
-            raise ArtefactError(f"{path}: no such file") from error
-        except (SafetensorError, ValueError) as error:
-            raise ArtefactError(f"{path}: not a whole safetensors file ({error})") from error
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - close() closes it
-        self.entries: dict[str, TensorEntry] = {}
+            self._place(shapes)
+        except (SafetensorError, OSError, ValueError) as error:
+            self.close()
+            reason = " ".join(str(error)[:200].split())  # it may quote the file, at any length
+            raise ArtefactError(f"{path}: not a whole safetensors file ({reason})") from error
+        except ArtefactError:
+            self.close()
+            raise
+
+    def _place(self, shapes: Iterable[tuple[str, str, tuple[int, ...]]]) -> None:
+        """Find every tensor's bytes; they follow each other without holes: the library has checked that."""
         offset = 8 + int.from_bytes(self._file.read(8), "little")
-        for name, code, shape in shapes:  # by offset, without holes: the library has checked that
+        for name, code, shape in shapes:
+            if not is_printable(name):
+                raise ArtefactError(f"{self.path}: tensor {reprlib.repr(name)}: its name has control characters")
             if code not in DTYPES:
-                self.close()
-                raise ArtefactError(f"{path}: tensor {name!r} has dtype {code}, expected one of {', '.join(DTYPES)}")
+                raise ArtefactError(
+                    f"{self.path}: tensor {name!r} has dtype {code}, expected one of {', '.join(DTYPES)}"
+                )
+            if not is_possible(shape):
+                raise ArtefactError(f"{self.path}: tensor {name!r}: no network has a shape like {reprlib.repr(shape)}")
             entry = self.entries[name] = TensorEntry(DTYPES[code], shape, offset)
             offset += entry.size * entry.dtype.itemsize
         if offset != os.fstat(self._file.fileno()).st_size:
-            self.close()
-            raise ArtefactError(f"{path}: not a whole safetensors file (its size is not what the header says)")
+            raise ArtefactError(f"{self.path}: not a whole safetensors file (its size is not what the header says)")
 
     def __enter__(self) -> TensorFile:
         return self

@@ -1,0 +1,40 @@
+"""What a benchmark run can be asked for: defaults, limits and help in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from packnet_deploy.errors import UsageError
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to measure. Each field's ``help`` is what the command line shows for its flag.
+
+    Raises:
+        UsageError: a value out of range; names the option.
+    """
+
+    batch_sizes: tuple[int, ...] = field(
+        default=(1, 8, 32), metadata={"help": "images per request; each size is measured on its own"}
+    )
+    repeats: int = field(default=1000, metadata={"help": "most timed runs of one task at one batch size"})
+    seconds: float = field(default=1.0, metadata={"help": "time to spend on one task at one batch size, warm-up aside"})
+    warmup: int = field(default=3, metadata={"help": "untimed runs before the timed ones"})
+    threads: int | None = field(
+        default=None, metadata={"help": "threads of each session (default: ONNX Runtime's own choice)"}
+    )
+    device: str = field(default="auto", metadata={"help": "where to run: auto, cpu or cuda"})
+    seed: int = field(default=0, metadata={"help": "seed of the random images"})
+
+    def __post_init__(self) -> None:
+        sizes = tuple(self.batch_sizes)
+        if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+            raise UsageError(f"batch sizes: expected different numbers from 1 up, got {list(sizes)}")
+        object.__setattr__(self, "batch_sizes", sizes)  # a list, as JSON gives it, is as good
+        for name, least in (("repeats", 1), ("warmup", 0), ("threads", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name}: expected {least} or more, got {value}")
+        if not 0 < self.seconds < float("inf"):
+            raise UsageError(f"seconds: expected a time above 0, got {self.seconds}")

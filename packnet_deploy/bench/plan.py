@@ -1,0 +1,108 @@
+"""A benchmark run: which processes to start, in which order, and what to make of their answers.
+
+Each strategy is measured in a fresh process, because memory given back to the allocator, warm caches and a loaded
+runtime would otherwise flatter whichever comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from packnet_deploy import errors
+from packnet_deploy.bench.machine import describe_machine
+from packnet_deploy.bench.options import BenchOptions
+from packnet_deploy.bench.report import BenchReport, Measurement
+from packnet_deploy.bench.worker import Job
+from packnet_deploy.runners.onnx import model_files
+
+# The worker sees exactly this process's import path: neither -m nor a script would do, both put a folder before it.
+START = "import sys; sys.path[:] = sys.argv[1:]; from packnet_deploy.bench.worker import main; main()"
+
+
+def plan_jobs(models: Mapping[str, Path], options: BenchOptions) -> tuple[Job, ...]:
+    """Each task alone, then, if there are several, all of them together.
+
+    Raises:
+        UsageError: no models, or a file that is not there.
+        ArtefactError: a file is not ONNX, or its external data is missing.
+    """
+    if not models:
+        raise errors.UsageError("models: expected at least one task's ONNX file, got none; run packnet export")
+    paths = {task: Path(path).absolute() for task, path in models.items()}
+    files = {task: [str(file) for file in model_files(path)] for task, path in paths.items()}
+
+    def job(strategy: str, tasks: Mapping[str, Path]) -> Job:
+        each_once = tuple(dict.fromkeys(file for task in tasks for file in files[task]))
+        return Job(strategy, {task: str(path) for task, path in tasks.items()}, each_once, options)
+
+    jobs = [job("separate", {task: path}) for task, path in paths.items()]
+    if len(paths) > 1:
+        jobs.append(job("together", paths))
+    return tuple(jobs)
+
+
+def run_job(job: Job) -> Measurement:
+    """Measure one job in a fresh process, which does not outlive this call (nor Ctrl-C).
+
+    Raises:
+        PackNetError: whatever the worker met, with its own class, exit code and message.
+        EnvironmentFault: the worker was killed, or ended without an answer.
+    """
+    process = subprocess.run(  # kills the worker when interrupted
+        [sys.executable, "-c", START, *sys.path],
+        input=json.dumps(asdict(job)),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    what = f"bench, {job.strategy}, {', '.join(job.models)}"
+    try:
+        answer = json.loads(process.stdout)
+    except ValueError:
+        last_words = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        how = _how_it_ended(process.returncode)
+        raise errors.EnvironmentFault(f"{what}: the measuring process {how} ({last_words[0]})") from None
+    if "error" in answer:
+        worker_traceback = RuntimeError(f"in the measuring process:\n{process.stderr}")  # shown by -v
+        raise getattr(errors, answer["error"])(f"{what}: {answer['message']}") from worker_traceback
+    return Measurement.from_json(answer["measurement"])
+
+
+def run_bench(
+    models: Mapping[str, Path],
+    options: BenchOptions | None = None,
+    on_start: Callable[[int, int, Job], None] | None = None,
+) -> BenchReport:
+    """Measure each task's ONNX file alone, and all of them together.
+
+    Args:
+        models: each task's exported file.
+        on_start: told, before each job, how many are done, how many there are, and which is next.
+
+    Raises:
+        PackNetError: see ``plan_jobs`` and ``run_job``; the first failure ends the run.
+    """
+    options = options or BenchOptions()
+    jobs = plan_jobs(models, options)
+    measurements = []
+    for done, job in enumerate(jobs):
+        if on_start is not None:
+            on_start(done, len(jobs), job)
+        measurements.append(run_job(job))
+    return BenchReport(describe_machine(), options, tuple(measurements))
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with exit code {returncode} and no answer"
+    name = signal.Signals(-returncode).name
+    hint = ", which is how a system short of memory ends processes" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"

@@ -1,0 +1,107 @@
+"""A benchmark report for the terminal: what the sessions take, how fast they answer, and every reason for doubt."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from packnet_deploy.bench.report import BenchReport, Measurement
+
+MB = 1e6
+
+
+def bench_tables(report: BenchReport) -> Group:
+    """Two tables for 80 columns, notes and doubts, and the machine; for ``rich.print``."""
+    threads = report.options.threads or "ONNX Runtime's own choice"
+    parts: list[RenderableType] = [_footprint(report), _latency(report)]
+    parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
+    parts += [Text(f"unstable: {line}", style="yellow") for line in _doubts(report)]
+    parts.append(Text(f"{report.machine}; threads of each session: {threads}", style="dim"))
+    return Group(*parts)
+
+
+def _footprint(report: BenchReport) -> Table:
+    table = _table(
+        "What the sessions take",
+        "Loaded once, files in the page cache. Memory: growth of the process's resident memory when the sessions "
+        "are opened, and then over all runs; GPU memory is not counted.",
+        left=("held", "task", "device"),
+        right=("files", "load", "memory", "over runs"),
+    )
+    for measured in report.measurements:
+        devices = dict.fromkeys(name.removesuffix("ExecutionProvider") for name in measured.providers.values())
+        table.add_row(
+            measured.strategy,
+            Text(_tasks(measured)),
+            ", ".join(devices),
+            _megabytes(measured.file_bytes),
+            f"{measured.load_ms:.0f} ms",
+            _megabytes(measured.load_memory_bytes),
+            _megabytes(measured.run_memory_bytes),
+        )
+    return table
+
+
+def _latency(report: BenchReport) -> Table:
+    table = _table(
+        "How fast they answer",
+        "Milliseconds for a whole batch; together: requests in turn over the tasks. Percentiles by nearest rank: "
+        "p99 of fewer than 100 runs is the slowest run.",
+        left=("held", "task"),
+        right=("batch", "runs", "p50", "p90", "p99", "images/s", "unstable"),
+    )
+    for measured in report.measurements:
+        table.add_section()
+        for row in measured.latencies:
+            timing = row.timing
+            table.add_row(
+                measured.strategy,
+                Text(row.task),
+                str(row.batch),
+                str(timing.runs),
+                *map(_milliseconds, (timing.p50_ms, timing.p90_ms, timing.p99_ms)),
+                f"{timing.images_per_s:,.0f}",
+                Text(timing.unstable.partition(":")[0], style="yellow"),
+            )
+    return table
+
+
+def _table(title: str, caption: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _doubts(report: BenchReport) -> list[str]:
+    """The reasons for doubt, one line for each kind with its first case; all of them are in the JSON."""
+    kinds: dict[str, list[str]] = {}
+    for measured, row in report.rows():
+        kind, _, reason = row.timing.unstable.partition(":")
+        if kind:
+            line = f"{kind}:{reason}; {measured.strategy}, {row.task}, batch {row.batch}"
+            kinds.setdefault(kind, []).append(line)
+    return [lines[0] + (f" (and {len(lines) - 1} more)" if lines[1:] else "") for lines in kinds.values()]
+
+
+def _tasks(measured: Measurement) -> str:
+    return measured.tasks[0] if len(measured.tasks) == 1 else f"all {len(measured.tasks)}"
+
+
+def _milliseconds(time: float) -> str:
+    return f"{time:,.0f}" if time >= 100 else f"{time:.3g}"
+
+
+def _megabytes(count: int | None) -> str:
+    return "n/a" if count is None else f"{count / MB:,.1f} MB"

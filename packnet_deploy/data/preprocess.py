@@ -1,0 +1,108 @@
+"""From an image to a network's input pixels: resize, cut, mirror. Normalisation is ``InputSpec.normalise``.
+
+The pixels equal those of torchvision's ``Resize(spec.resize)`` and ``CenterCrop`` on a PIL image, bit for bit: the
+shorter side becomes ``spec.resize`` (bilinear, antialiased), the longer one keeps the aspect ratio, rounded down,
+and a side shorter than the cut is padded with black, evenly. A spec of one channel sees the image in grey
+(ITU-R 601 luma) before the resize. Like torchvision's ImageFolder, EXIF orientation is not applied: a photo is seen
+the way its pixels are stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from packnet_deploy.data.pillow import pillow
+from packnet_deploy.data.splits import ImageSplit
+from packnet_deploy.pack.inputs import InputSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = npt.NDArray[np.uint8]  # [channels, height, width]
+
+DRAWS = 3  # random numbers that one augmented image takes: row, column, mirror
+
+
+def centre(image: Image, spec: InputSpec) -> Pixels:
+    """The part of an image that evaluation sees: uint8 ``[c, h, w]``, contiguous."""
+    return np.ascontiguousarray(centre_cut(resized(image, spec), spec))
+
+
+def augment(image: Image, spec: InputSpec, rng: np.random.Generator, flip: bool) -> Pixels:
+    """A random view of an image, for training: uint8 ``[c, h, w]``, contiguous.
+
+    The cut lies anywhere in the resized image; with ``flip``, every second image is mirrored. Takes ``DRAWS``
+    numbers from ``rng`` whatever ``flip`` says.
+    """
+    return np.ascontiguousarray(random_cut(resized(image, spec), spec, rng.random(DRAWS), flip))
+
+
+def resized(image: Image, spec: InputSpec) -> Pixels:
+    """The whole image with its shorter side at ``spec.resize``: uint8 ``[c, H, W]``, a view of HWC memory."""
+    if spec.shape[0] == 1:
+        image = image.convert("L")
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    longer = int(spec.resize * long / short)
+    size = (spec.resize, longer) if width <= height else (longer, spec.resize)
+    if size != image.size:
+        image = image.resize(size, pillow().Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def centre_cut(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """The middle ``h x w`` of uint8 ``[c, H, W]``; a view where nothing is padded."""
+    (_, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
+    return _cut(pixels, _middle(full_height, height), _middle(full_width, width), height, width)
+
+
+def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64], flip: bool) -> Pixels:
+    """An ``h x w`` part of uint8 ``[c, H, W]`` chosen by ``draws``; a view where nothing is padded.
+
+    Args:
+        draws: float64 ``[DRAWS]``, uniform in 0 <= x < 1: row, column, mirror.
+    """
+    (_, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
+    top, left = _offset(full_height, height, draws[0]), _offset(full_width, width, draws[1])
+    cut = _cut(pixels, top, left, height, width)
+    return cut[:, :, ::-1] if flip and draws[2] < 0.5 else cut
+
+
+class ResizedImages:
+    """A split as a sequence of resized images, each decoded anew: uint8 ``[c, H, W]``, ``H`` and ``W`` its own."""
+
+    def __init__(self, split: ImageSplit, spec: InputSpec) -> None:
+        self._split, self._spec = split, spec
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return resized(self._split.image(index), self._spec)
+
+
+def _middle(full: int, part: int) -> int:
+    """Where the middle part starts; negative if it is longer. Odd differences fall as torchvision's do."""
+    return round((full - part) / 2) if full >= part else -((part - full) // 2)
+
+
+def _offset(full: int, part: int, draw: float) -> int:
+    """Where a random part starts: each of the ``full - part + 1`` places alike; centred if it is longer."""
+    return int(draw * (full - part + 1)) if full >= part else _middle(full, part)
+
+
+def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
+    """``pixels[:, top : top + height, left : left + width]``, with black where that lies outside."""
+    channels, full_height, full_width = pixels.shape
+    bottom, right = top + height, left + width
+    if top >= 0 and left >= 0 and bottom <= full_height and right <= full_width:
+        return pixels[:, top:bottom, left:right]
+    inside = pixels[:, max(top, 0) : bottom, max(left, 0) : right]
+    padded = np.zeros((channels, height, width), np.uint8)
+    row, column = max(-top, 0), max(-left, 0)
+    padded[:, row : row + inside.shape[1], column : column + inside.shape[2]] = inside
+    return padded

@@ -1,0 +1,133 @@
+"""A model's protobuf wire format as a list of buffers, large tensors among them as they lie in memory.
+
+onnx's own serialiser would copy every weight three times (into raw_data, into the message, into the string); here
+only the small parts go through it, and the tensors are put between them as onnx.proto3 orders the fields. The bytes
+are the serialiser's own, which the tests hold us to. Encoding: protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
+
+from packnet_deploy.export.layouts import Laid, SparseTensor
+
+Buffer = bytes | memoryview
+
+MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
+
+EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model, as onnx does it
+ALIGNMENT = 4096  # of tensors in a data file, so that it can be mapped into memory
+
+# Field numbers of onnx.proto3.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALISER = 5
+_GRAPH_SPARSE_INITIALISER = 15
+_SPARSE_VALUES, _SPARSE_INDICES, _SPARSE_DIMS = 1, 2, 3
+_TENSOR_RAW_DATA = 9
+
+_DATA_TYPES = {np.dtype("<f4"): TensorProto.FLOAT, np.dtype("<i8"): TensorProto.INT64}
+
+_Message = TypeVar("_Message", ModelProto, GraphProto)
+
+
+def size_of(buffers: Sequence[Buffer]) -> int:
+    return sum(len(buffer) for buffer in buffers)
+
+
+def model_buffers(model: ModelProto, tensors: Mapping[str, Laid]) -> list[Buffer]:
+    """The serialised ``model`` with ``tensors`` as further initialisers; their arrays must not change until written."""
+    dense = [_tensor(name, array) for name, array in tensors.items() if not isinstance(array, SparseTensor)]
+    sparse = [_sparse(name, array) for name, array in tensors.items() if isinstance(array, SparseTensor)]
+    return _model(model, dense, sparse)
+
+
+def external_buffers(
+    model: ModelProto, tensors: Mapping[str, npt.NDArray[np.float32]], location: str
+) -> tuple[list[Buffer], list[Buffer]]:
+    """The same with the arrays in a second file called ``location`` beside the model: (model, data file)."""
+    initialisers: list[list[Buffer]] = []
+    data: list[Buffer] = []
+    offset = 0
+    for name, array in tensors.items():
+        if array.nbytes < EXTERNAL_FROM:
+            initialisers.append(_tensor(name, array))
+            continue
+        padding = -offset % ALIGNMENT
+        content = _memory(array)
+        data += [bytes(padding), content]
+        offset += padding
+        header = _header(name, array)
+        for key, value in (("location", location), ("offset", offset), ("length", len(content))):
+            header.external_data.add(key=key, value=str(value))
+        header.data_location = TensorProto.EXTERNAL
+        initialisers.append([header.SerializeToString()])
+        offset += len(content)
+    return _model(model, initialisers, []), data
+
+
+def _model(model: ModelProto, dense: list[list[Buffer]], sparse: list[list[Buffer]]) -> list[Buffer]:
+    graph: list[Buffer] = [_fields(model.graph, 0, _GRAPH_INITIALISER + 1)]
+    for buffers in dense:
+        graph += _field(_GRAPH_INITIALISER, buffers)
+    graph.append(_fields(model.graph, _GRAPH_INITIALISER + 1, _GRAPH_SPARSE_INITIALISER + 1))
+    for buffers in sparse:
+        graph += _field(_GRAPH_SPARSE_INITIALISER, buffers)
+    graph.append(_fields(model.graph, _GRAPH_SPARSE_INITIALISER + 1))
+    before, after = _fields(model, 0, _MODEL_GRAPH), _fields(model, _MODEL_GRAPH + 1)
+    return [before, *_field(_MODEL_GRAPH, graph), after]
+
+
+def _tensor(name: str, array: npt.NDArray[np.generic]) -> list[Buffer]:
+    return [_header(name, array).SerializeToString(), *_field(_TENSOR_RAW_DATA, [_memory(array)])]
+
+
+def _sparse(name: str, tensor: SparseTensor) -> list[Buffer]:
+    return [
+        *_field(_SPARSE_VALUES, _tensor(name, tensor.values)),
+        *_field(_SPARSE_INDICES, _tensor("", tensor.positions)),
+        SparseTensorProto(dims=tensor.shape).SerializeToString(),
+    ]
+
+
+def _header(name: str, array: npt.NDArray[np.generic]) -> TensorProto:
+    """A TensorProto without its data: dims, data_type and name, all of them fields before raw_data."""
+    header = TensorProto(dims=array.shape, data_type=_DATA_TYPES[array.dtype.newbyteorder("<")])
+    if name:
+        header.name = name
+    return header
+
+
+def _memory(array: npt.NDArray[np.generic]) -> memoryview:
+    """The array's bytes, little-endian and in C-order; a copy only where it lies otherwise."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data
+
+
+def _field(number: int, content: Sequence[Buffer]) -> list[Buffer]:
+    """A length-delimited field (wire type 2)."""
+    return [_varint(number << 3 | 2) + _varint(size_of(content)), *content]
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first, the top bit set on all but the last."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _fields(message: _Message, start: int, stop: int | None = None) -> bytes:
+    """The serialised fields of ``message`` whose numbers lie in ``start <= number < stop``."""
+    part = type(message)()
+    part.CopyFrom(message)
+    for field, _ in message.ListFields():
+        if field.number < start or (stop is not None and field.number >= stop):
+            part.ClearField(field.name)
+    return bytes(part.SerializeToString())

@@ -1,0 +1,93 @@
+"""Keeps weights that must not change bit-identical under any optimiser.
+
+Masking gradients is not enough: momentum and weight decay move weights whose gradient is zero. So after every
+optimiser step the frozen values are put back, whatever the step did: ``w = (w & mask) | frozen`` on the weights'
+bits. That is exact for every value (adding or multiplying in floating point is not: -0.0, infinities, NaN), costs
+two passes over the weights, and the same for two tasks and for two hundred.
+
+Optimiser hooks are lost when an optimiser is copied or pickled, and an optimiser made by somebody else never has
+them. So the same happens before a forward, from a hook of the module's own, which survives both, unless the
+optimiser's hook has done it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size, bytes
+
+
+class FrozenGuard:
+    """Restores ``frozen`` wherever ``trainable`` is false, for the weights of one module.
+
+    Args:
+        layers: (parameter, trainable, frozen): bool and values of the parameter's shape.
+        inference_only: modules held in eval mode (normalisation whose statistics are frozen).
+    """
+
+    def __init__(
+        self, layers: Iterable[tuple[nn.Parameter, Tensor, Tensor]], inference_only: Iterable[nn.Module] = ()
+    ) -> None:
+        self._layers = [
+            (weight, *_bits(weight, trainable, frozen))
+            for weight, trainable, frozen in layers
+            if not bool(trainable.all())
+        ]
+        self._inference_only = list(inference_only)
+        self._restored = False  # since the last training step could have begun
+        self._handles: list[Any] = []
+
+    def watch(self, module: nn.Module) -> None:
+        """Restore before every forward of ``module`` and before its state is read by ``state_dict``."""
+        self._handles.append(module.register_forward_pre_hook(self._before_forward))
+        self._handles.append(module.register_state_dict_pre_hook(self._before_state_dict))  # type: ignore[no-untyped-call]
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Restore after every step of ``optimizer``."""
+        self._handles.append(optimizer.register_step_post_hook(self._after_step))
+
+    def remove(self) -> None:
+        """Take all hooks off again; frozen values are put back a last time."""
+        self.restore()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put every frozen value back, now."""
+        for i, (weight, mask, frozen) in enumerate(self._layers):
+            if mask.device != weight.device:
+                self._layers[i] = (weight, mask.to(weight.device), frozen.to(weight.device))
+        for weight, mask, frozen in self._layers:
+            weight.detach().view(mask.dtype).bitwise_and_(mask).bitwise_or_(frozen)
+        self._restored = True
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.restore()
+
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        for part in self._inference_only:
+            part.training = False
+        if not self._restored:
+            self.restore()
+        if module.training:
+            self._restored = False  # a step may follow that no hook of ours sees
+
+    def _before_state_dict(self, module: nn.Module, prefix: str, keep_vars: bool) -> None:
+        self.restore()
+
+
+def _bits(weight: Tensor, trainable: Tensor, frozen: Tensor) -> tuple[Tensor, Tensor]:
+    """The two integers a weight: all ones where it is trainable, and the frozen value's bits where it is not.
+
+    Both lie in memory as the weight does (channels last, say), so that the passes run in order.
+    """
+    integer = _INTEGERS[weight.element_size()]
+    mask = torch.empty_like(weight, dtype=integer, requires_grad=False).copy_(trainable).neg_()
+    kept = torch.empty_like(weight, requires_grad=False).copy_(frozen).view(integer)
+    return mask, kept.bitwise_and_(mask.bitwise_not())

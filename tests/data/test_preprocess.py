@@ -1,0 +1,86 @@
+"""Pixels equal torchvision's, bit for bit; random cuts stay inside, reach every place and follow their generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from packnet_deploy.data.preprocess import augment, centre
+from packnet_deploy.pack.inputs import InputSpec
+
+SIDE = st.integers(1, 90)
+
+
+def _spec(channels: int, height: int, width: int, resize: int) -> InputSpec:
+    return InputSpec((channels, height, width), (0.0,) * channels, (1.0,) * channels, resize)
+
+
+def _noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIDE, SIDE, SIDE, SIDE, st.integers(1, 60), st.sampled_from([1, 3]))
+def test_centre_equals_torchvision(width, height, cut_height, cut_width, resize, channels):
+    from torchvision.transforms import v2
+
+    image = _noise(width, height)
+    steps = [v2.Grayscale()] if channels == 1 else []
+    theirs = v2.Compose([*steps, v2.Resize(resize), v2.CenterCrop((cut_height, cut_width)), v2.PILToTensor()])(image)
+    ours = centre(image, _spec(channels, cut_height, cut_width, resize))
+    assert (ours.dtype, ours.flags.c_contiguous) == (np.dtype(np.uint8), True)
+    np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDE, SIDE, SIDE, SIDE, st.integers(1, 60), st.sampled_from([1, 3]), st.booleans())
+def test_augmented_shape_and_type(width, height, cut_height, cut_width, resize, channels, flip):
+    spec = _spec(channels, cut_height, cut_width, resize)
+    view = augment(_noise(width, height), spec, np.random.default_rng(0), flip)
+    assert (view.shape, view.dtype, view.flags.c_contiguous) == (spec.shape, np.dtype(np.uint8), True)
+
+
+def test_random_cuts_reach_every_place_alike_and_mirror_half():
+    # 7 x 6 pixels that all differ, cut to 5 x 5: 2 rows x 3 columns x 2 directions.
+    pixels = np.arange(42, dtype=np.uint8).reshape(6, 7)
+    image = Image.fromarray(np.repeat(pixels[..., None], 3, axis=2))
+    spec, rng, seen = _spec(3, 5, 5, 6), np.random.default_rng(0), {}
+    for _ in range(2400):
+        view = augment(image, spec, rng, flip=True)[0]
+        mirrored = view[0, 0] > view[0, 1]
+        top, left = divmod(int(view[0, -1 if mirrored else 0]), 7)
+        expected = pixels[top : top + 5, left : left + 5]
+        np.testing.assert_array_equal(view, expected[:, ::-1] if mirrored else expected)
+        seen[top, left, mirrored] = seen.get((top, left, mirrored), 0) + 1
+    assert len(seen) == 12
+    assert min(seen.values()) > 140  # 200 expected, standard deviation 13.5
+
+
+def test_nothing_is_mirrored_unless_allowed():
+    pixels = np.tile(np.arange(8, dtype=np.uint8)[None, :, None], (8, 1, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        view = augment(Image.fromarray(pixels), _spec(3, 5, 5, 8), rng, flip=False)
+        assert view[0, 0, 0] < view[0, 0, 1]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmentation_follows_its_generator(flip):
+    image, spec = _noise(40, 30), _spec(3, 16, 16, 24)
+    views = [augment(image, spec, np.random.default_rng(seed), flip) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])
+
+
+def test_exif_orientation_is_not_applied(tmp_path):
+    image = _noise(12, 8)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn by a quarter
+    image.save(tmp_path / "turned.png", exif=exif)
+    from packnet_deploy.data.splits import FileSplit
+
+    read = FileSplit(np.zeros(1, np.int64), (str(tmp_path / "turned.png"),)).image(0)
+    np.testing.assert_array_equal(np.asarray(read), np.asarray(image))

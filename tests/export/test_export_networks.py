@@ -1,0 +1,147 @@
+"""Well-known networks all the way: traced, packed, exported; golden operator counts, and torch's own logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+import torchvision
+from export_networks import Network, pack_of
+
+from packnet_deploy.export.api import export_task
+from packnet_deploy.export.parity import task_difference
+from packnet_deploy.pack import InputSpec, probe_batch
+from packnet_deploy.training.trace import trace_skeleton
+
+slow = pytest.mark.slow
+
+# Per network: head, image size, and the operators of the dense export.
+GOLDEN = [
+    pytest.param(
+        "resnet18",
+        "fc",
+        64,
+        {"Conv": 20, "Relu": 17, "Add": 8, "MaxPool": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},
+    ),
+    pytest.param(
+        "squeezenet1_1",
+        "classifier.1",
+        64,
+        {"Conv": 26, "Relu": 26, "Concat": 8, "MaxPool": 3, "GlobalAveragePool": 1, "Flatten": 1},
+    ),
+    pytest.param(
+        "resnet50",
+        "fc",
+        64,
+        {"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},
+        marks=slow,
+    ),
+    pytest.param(
+        "mobilenet_v2",
+        "classifier.1",
+        64,
+        {"Conv": 52, "Clip": 35, "Add": 10, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},
+        marks=slow,
+    ),
+    pytest.param(
+        "mobilenet_v3_small",
+        "classifier.3",
+        64,
+        {
+            "Conv": 52,
+            "HardSwish": 19,
+            "Relu": 14,
+            "GlobalAveragePool": 10,
+            "HardSigmoid": 9,
+            "Mul": 9,
+            "Add": 6,
+            "Gemm": 2,
+            "Flatten": 1,
+        },
+        marks=slow,
+    ),
+    pytest.param(
+        "densenet121",
+        "classifier",
+        64,
+        # Convolution comes after normalisation here: only those with normalisation right behind them fold.
+        {
+            "Conv": 120,
+            "Relu": 121,
+            "BatchNormalization": 62,
+            "Concat": 58,
+            "AveragePool": 3,
+            "MaxPool": 1,
+            "GlobalAveragePool": 1,
+            "Flatten": 1,
+            "Gemm": 1,
+        },
+        marks=slow,
+    ),
+    pytest.param(
+        "vgg16_bn",
+        "classifier.6",
+        224,
+        {"Conv": 13, "Relu": 15, "MaxPool": 5, "Gemm": 3, "Flatten": 1},
+        marks=slow,
+    ),
+]
+
+
+@dataclass
+class TorchNetwork(Network):
+    """A skeleton whose logits are torch's."""
+
+    module: torch.nn.Module
+    head: str
+
+    def logits(self, tensors: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        named = {
+            f"{self.head}{name.removeprefix('head')}" if name.startswith("head.") else name: torch.from_numpy(array)
+            for name, array in tensors.items()
+        }
+        images = torch.from_numpy(probe_batch(self.spec))
+        with torch.no_grad():
+            return np.asarray(torch.func.functional_call(self.module, named, (images,)).numpy())
+
+
+def torchvision_network(name: str, head: str, size: int) -> TorchNetwork:
+    """Random weights, and normalisation that is anything but the identity."""
+    torch.manual_seed(0)
+    module = torchvision.models.get_model(name, weights=None).eval()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for values in (layer.running_mean, layer.bias):
+                values.data.normal_(0, 0.1)
+            for values in (layer.running_var, layer.weight):
+                values.data.uniform_(0.5, 1.5)
+    spec = InputSpec((3, size, size), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size)
+    tensors = {
+        name.replace(f"{head}.", "head."): value.detach().numpy()
+        for name, value in (*module.named_parameters(), *module.named_buffers())
+        if value.is_floating_point()
+    }
+    return TorchNetwork(trace_skeleton(module, head, spec), tensors, spec, module, head)
+
+
+@pytest.mark.parametrize(("name", "head", "size", "operators"), GOLDEN)
+def test_golden_operators_and_torchs_logits(
+    name: str, head: str, size: int, operators: dict[str, int], tmp_path: Path
+) -> None:
+    network = torchvision_network(name, head, size)
+    pack = pack_of(tmp_path / "net.pack", network, {"only": 0.8})
+    report = export_task(pack, "only", tmp_path / "net.onnx")
+    assert report.operators == operators
+    assert report.difference is not None
+    assert report.difference.max_difference <= 2e-5 * report.difference.scale
+    assert task_difference(pack, "only").passes
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    assert [value.name for value in graph.input] == ["images"]
+    packable = {param.name for param in pack.packable}
+    assert packable <= {tensor.name for tensor in graph.initializer}
