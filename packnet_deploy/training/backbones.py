@@ -69,7 +69,7 @@ def input_spec(arch: str, image_size: int | None) -> InputSpec:
     """
     if arch == QUICKSTART:
         size = image_size or 32
-        return InputSpec((3, size, size), (0.5,) * 3, (0.25,) * 3, resize=size)
+        return InputSpec((3, size, size), (0.5,) * 3, (0.25,) * 3, resize=round(size * 36 / 32))
     size = image_size or (299 if arch == "inception_v3" else 224)
     return InputSpec((3, size, size), IMAGENET_MEAN, IMAGENET_STD, resize=round(size * 256 / 224))
 

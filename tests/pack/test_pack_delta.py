@@ -16,6 +16,7 @@ from pack_worlds import contents, make_world
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import Pack, apply_delta, extract_delta, growth
+from packnet_deploy.pack.delta import check_delta
 from packnet_deploy.pack.tensorfile import TensorFile
 
 DELTA = "deltas/0003-flowers.safetensors"
@@ -125,6 +126,7 @@ METADATA: dict[str, tuple[Forger, str]] = {
     "a class that cannot be encoded": (header(classes='["\\ud800", "c", "d", "e", "f"]'), "class names"),
     "too few classes": (header(classes='["a", "b"]'), "probe/logits"),
     "report not an object": (header(report="[]"), "report"),
+    "a report that cannot be encoded": (header(report='{"note": "\\ud800"}'), "malformed"),
     "report nested deeply": (header(report="[" * 100_000), "malformed"),
 }
 
@@ -304,10 +306,9 @@ def test_a_flipped_bit_is_refused_or_is_in_data_that_nothing_else_vouches_for(
 def test_a_source_that_changes_while_it_is_copied_is_refused(field: Pack, golden: Path, tmp_path: Path) -> None:
     source = Path(shutil.copy(golden / DELTA, tmp_path / "x"))
     before = contents(field.path)
-    check = growth.check_delta
 
     def check_then_cut(*arguments: Any) -> Any:
-        result = check(*arguments)
+        result = check_delta(*arguments)
         os.truncate(source, 1700)
         return result
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -143,5 +144,5 @@ def test_a_pack_that_was_copied_badly(golden: Path, tmp_path: Path) -> None:
                 (path / name).mkdir()
             elif kind != "missing":
                 shutil.copy(golden / kind, path / name)
-            assert not survives(lambda path=path: read_everything(path))
+            assert not survives(partial(read_everything, path))
             shutil.rmtree(path)

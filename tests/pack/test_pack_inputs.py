@@ -34,7 +34,8 @@ def pixel_of_the_format(n: int, c: int, y: int, x: int, channels: int) -> int:
 def test_probe_pixels_are_those_of_the_format(channels: int, height: int, width: int, data: st.DataObject) -> None:
     spec = InputSpec((channels, height, width), (0.5,) * channels, (0.5,) * channels, 8)
     pixels = probe_pixels(spec)
-    assert (pixels.dtype, pixels.shape) == (np.uint8, (4, channels, height, width))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (4, channels, height, width)
     for _ in range(20):
         n, c = data.draw(st.integers(0, 3)), data.draw(st.integers(0, channels - 1))
         y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))

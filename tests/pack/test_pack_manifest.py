@@ -77,7 +77,17 @@ BAD_FILES = (
     None,
     ["deltas/0001-shapes.safetensors"],
 )
-BAD_INPUT_SHAPES = ("333", [3, 17], [2, 17, 19], [3, 0, 19], [3, 17, 1 << 15], [3, 17.0, 19], [3, True, 19], {}, None)
+BAD_INPUT_SHAPES: tuple[Any, ...] = (
+    "333",
+    [3, 17],
+    [2, 17, 19],
+    [3, 0, 19],
+    [3, 17, 1 << 15],
+    [3, 17.0, 19],
+    [3, True, 19],
+    {},
+    None,
+)
 BAD_NAMES = ("", "..", "a/b", "a\\b", "C:x", "a b", "-a", ".a", "a\n", "x" * 65, "é", None, 1)
 
 
@@ -98,8 +108,8 @@ def as_2_to_the_41_weights(document: Document) -> None:
     document["packable"] += [{"name": name, "shape": [1 << 40], "dtype": "float32"} for name in "ab"]
 
 
-NOT_LISTS = (None, {}, "", 3, [1], [[]], ["a"])
-NOT_OBJECTS = (None, [], "", 3)
+NOT_LISTS: tuple[Any, ...] = (None, {}, "", 3, [1], [[]], ["a"])
+NOT_OBJECTS: tuple[Any, ...] = (None, [], "", 3)
 BAD_NUMBERS = (math.nan, math.inf, 1e39, 10**400, "0.5", True, None)
 
 CASES: dict[str, Change] = {

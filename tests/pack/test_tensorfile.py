@@ -14,13 +14,14 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors.numpy import load_file
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.tensorfile import TensorFile, write_tensors
 
-TENSORS = {
+TENSORS: dict[str, npt.NDArray[Any]] = {
     "b/odd": np.arange(5, dtype=np.uint8),
     "b/half": np.array([[1.5, -2]], np.float16),
     "a/é": np.array([0.5, 3], ml_dtypes.bfloat16),
@@ -117,7 +118,7 @@ def header_file(header: Any, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
-def one(dtype: str = "F32", shape: list[Any] | None = None, offsets: tuple[int, int] = (0, 4), name: str = "x") -> dict:
+def one(dtype: str = "F32", shape: list[Any] | None = None, offsets: tuple[int, int] = (0, 4), name: str = "x") -> Any:
     return {name: {"dtype": dtype, "shape": [1] if shape is None else shape, "data_offsets": list(offsets)}}
 
 
