@@ -24,7 +24,7 @@ from packnet_deploy.pack.decode import decode_param
 from packnet_deploy.pack.delta import DeltaHeader, check_delta
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE, Backbone, Manifest, ParamSpec, TaskEntry
-from packnet_deploy.pack.owners import OwnerMap
+from packnet_deploy.pack.owners import LayerCapacity, OwnerMap
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
@@ -140,6 +140,15 @@ class Pack:
         _check_hash(self.file(entry), entry.sha256, file_sha256(self.file(entry)))
         with TensorFile(self.file(entry)) as file:
             return DeltaHeader.of(file)
+
+    def capacity(self) -> tuple[LayerCapacity, ...]:
+        """Who owns how much of every packable parameter; hashes and checks every delta, decodes none."""
+        with self.chain(len(self.tasks)) as chain:
+            files = [file for file, _ in chain]
+            return tuple(
+                LayerCapacity(p.name, p.size, tuple(f.entries[f"values/{p.name}"].size for f in files))
+                for p in self.packable
+            )
 
     def load_task(self, name: str) -> TaskWeights:
         """Materialise one task from the deltas before it and its own. Memory: one dense copy and small blocks."""

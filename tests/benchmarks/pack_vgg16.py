@@ -125,7 +125,9 @@ def main() -> None:
         print(f"pack on disk               {size / 1e6:8.1f} MB   (goal: at most 440)")
         print(f"open and list tasks        {best('open') * 1e3:8.2f} ms   (goal: at most 20)")
         print(f"cold fill of the model     {fill:8.2f} s")
-        print(f"materialise the last task  {materialise:8.2f} s    (goal: at most 4), {materialise / fill:.1f} x the fill")
+        print(
+            f"materialise the last task  {materialise:8.2f} s    (goal: at most 4), {materialise / fill:.1f} x the fill"
+        )
         print(f"peak memory ÷ fp32 model   {best('memory'):8.2f}      (goal: at most 1.6)")
 
 

@@ -227,6 +227,29 @@ def test_of_racing_writers_one_wins(two: Pack) -> None:
 # -- full disks and power cuts -------------------------------------------------------------------------------------
 
 
+def test_bytes_reach_the_disk_before_the_name_that_promises_them(
+    two: Pack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, rename, events = os.fsync, os.replace, []
+
+    def recorded_fsync(handle: int) -> None:
+        events.append(("sync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def recorded_rename(old: Path, new: Path) -> None:
+        events.append(("rename", old.stat().st_ino))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_rename)
+    append_task(two, world.task(3))
+    expected = []
+    for path in (two.path / "deltas/0003-task3.safetensors", two.path / "pack.json"):
+        file, folder = path.stat().st_ino, path.parent.stat().st_ino
+        expected += [("sync", file), ("rename", file), *([("sync", folder)] if os.name != "nt" else [])]
+    assert events == expected
+
+
 def no_space() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pack_worlds import PARAMS, World, equal, make_world
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.pack import Pack, ParamSpec, append_task, decode, reference
+from packnet_deploy.pack import Pack, ParamSpec, append_task, capacity, decode, reference
 from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero, unpack_bits
 from packnet_deploy.pack.reading import is_printable
 from packnet_deploy.pack.tensorfile import TensorFile
@@ -49,6 +49,7 @@ def assert_round_trip(pack: Pack, world: World) -> None:
     bank = pack.bank()
     assert equal(bank.owners, world.owners)
     assert equal(bank.values, world.dense(last))
+    assert pack.capacity() == capacity(world.owners, last)
     for index in range(1, last + 1):
         dense = world.dense(index)
         loaded = pack.load_task(f"task{index}").tensors

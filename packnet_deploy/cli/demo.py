@@ -1,0 +1,81 @@
+"""``packnet demo``: the whole road on the quickstart, and one table of what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+BENCH_SECONDS = 0.5  # a task and batch size
+QUICKSTART_DATA = "builtin:{task}"  # each quickstart task bears its data set's name
+
+
+@click.command()
+def command() -> None:
+    """Train, verify, export and measure the quickstart in this folder.
+
+    Leaves quickstart.pack and one ONNX file a task. Run again, it keeps the pack that is there and does the rest anew.
+    """
+    from packnet_deploy.bench.options import BenchOptions
+    from packnet_deploy.bench.plan import run_bench
+    from packnet_deploy.cli.evaluate import measure
+    from packnet_deploy.cli.show import console, percent, size, table
+    from packnet_deploy.cli.train import train_all
+    from packnet_deploy.errors import CheckFailed
+    from packnet_deploy.export.api import export_task
+    from packnet_deploy.export.verify import verify_pack
+    from packnet_deploy.pack import Pack
+    from packnet_deploy.training.options import QUICKSTART_RECIPE, read_recipe
+
+    screen = console()
+    path = train_all(read_recipe(QUICKSTART_RECIPE))
+    pack = Pack.open(path)
+    names = [entry.name for entry in pack.tasks]
+    checks = {check.task: check for check in verify_pack(pack)}
+    reports = {name: export_task(pack, name, Path(f"{name}.onnx")) for name in names}
+    accuracies = {name: measure(pack, name, QUICKSTART_DATA.format(task=name)).top1 for name in names}
+    screen.print("measuring latency, each task alone and all together …")
+    bench = run_bench({name: report.files[0] for name, report in reports.items()}, BenchOptions(seconds=BENCH_SECONDS))
+
+    shown = table(
+        f"{path} and its exports, all three tasks packed",
+        ("task",),
+        (
+            "test accuracy",
+            "older weights",
+            "delta",
+            "ONNX",
+            "export differs by",
+            "allowed",
+            "p50, 1 image",
+            "p50, 32 images",
+        ),
+    )
+    latency = {
+        (row.task, row.batch): row.timing.p50_ms
+        for measured in bench.measurements
+        if measured.strategy == "separate"
+        for row in measured.latencies
+    }
+    for entry in pack.tasks:
+        report, difference = reports[entry.name], reports[entry.name].difference
+        assert difference is not None
+        shown.add_row(
+            entry.name,
+            percent(accuracies[entry.name]),
+            "unchanged" if checks[entry.name].frozen else "CHANGED",
+            size(entry.bytes),
+            size(report.bytes),
+            f"{difference.max_difference:.1e}",
+            f"{difference.allowed:.1e}",
+            f"{latency[entry.name, 1]:.2f} ms",
+            f"{latency[entry.name, 32]:.2f} ms",
+        )
+    screen.print(shown)
+    deltas = sum(entry.bytes for entry in pack.tasks)
+    screen.print(
+        f"pack: {size(deltas + len(pack.graph_bytes()))} for {len(names)} tasks; {bench.machine}", soft_wrap=True
+    )
+    screen.print(f"left here: {path}, {', '.join(f'{name}.onnx' for name in names)}")
+    if failed := [name for name, check in checks.items() if not check.passes]:
+        raise CheckFailed(f"{path}: verification failed for {', '.join(failed)}; run: packnet verify --pack {path}")

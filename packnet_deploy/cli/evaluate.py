@@ -1,0 +1,69 @@
+"""``packnet eval``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from packnet_deploy.cli.packs import open_chosen, pack_option
+
+if TYPE_CHECKING:
+    from packnet_deploy.pack import Pack
+
+
+@click.command("eval")
+@click.option("--task", required=True, metavar="NAME", help="The task.")
+@click.option("--data", required=True, help="Images: a folder as for training, or of class folders; or builtin:NAME.")
+@pack_option
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+def command(task: str, data: str, pack: Path | None, split: str, batch_size: int, device: str) -> None:
+    """Measure a task's accuracy on images, in ONNX Runtime.
+
+    Uses the pack alone, no PyTorch; images are prepared exactly as in training.
+    """
+    from packnet_deploy.cli.show import percent
+
+    found = measure(open_chosen(pack), task, data, split=split, batch_size=batch_size, device=device)
+    wider = f", top-5 {percent(found.top5)}" if found.classes > 5 else ""
+    click.echo(
+        f"{task}: top-1 {percent(found.top1)}{wider}  ({found.images:,} images of {data}, {found.classes} classes)"
+    )
+
+
+class Accuracy(NamedTuple):
+    """Top-1 and top-5 accuracy, 0..1, over so many images and classes."""
+
+    top1: float
+    top5: float
+    images: int
+    classes: int
+
+
+def measure(
+    pack: Pack, task: str, data: str, split: str = "test", batch_size: int = 32, device: str = "cpu"
+) -> Accuracy:
+    """A task's accuracy on a split of a data set, its export run in ONNX Runtime."""
+    import numpy as np
+
+    from packnet_deploy.data import open_split
+    from packnet_deploy.data.batches import batches
+    from packnet_deploy.export.api import export_task
+    from packnet_deploy.runners.onnx import OnnxRunner
+
+    classes = pack.header(task).classes
+    _, images = open_split(data, split, classes=classes)
+    top1 = top5 = 0
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "task.onnx"
+        export_task(pack, task, model)
+        with OnnxRunner({task: model}, device=device) as runner:
+            for batch, labels in batches(images, pack.input, batch_size):
+                best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
+                hits = best == labels[:, None]
+                top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
+    return Accuracy(top1 / len(images), top5 / len(images), len(images), len(classes))

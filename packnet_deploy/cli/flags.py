@@ -1,0 +1,42 @@
+"""Command-line flags from a command's options dataclass: names, defaults, types and help stand there, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "Path": click.Path(path_type=Path)}
+TUPLES = {"tuple[int, ...]": int}
+
+
+def flags_of(options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds one flag for each field of ``options``; fields carry their help in ``metadata``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for item in reversed(fields(options)):
+            kind = str(item.type).removesuffix(" | None")
+            flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
+            if kind in TUPLES:
+                flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default))
+                text = f"{text}; may be repeated  [default: {note}]"
+                decorator = click.option(flag, item.name, type=TUPLES[kind], multiple=True, help=text)
+            else:
+                shown = item.default not in (None, "")
+                decorator = click.option(
+                    flag, item.name, type=TYPES[kind], default=item.default, show_default=shown, help=text
+                )
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def given(context: click.Context, options: type) -> dict[str, Any]:
+    """The fields that the user set on the command line."""
+    names = (item.name for item in fields(options))
+    return {n: context.params[n] for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}

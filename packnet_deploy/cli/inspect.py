@@ -1,0 +1,235 @@
+"""``packnet inspect``: what a path holds, found out from its content: a pack, a task delta, ONNX, a TensorRT plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+PLAN_MAGIC = (b"ftrt", b"ptrt")  # how TensorRT's serialised engines begin
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def command(path: Path, as_json: bool) -> None:
+    """Show what a pack, an ONNX file or a TensorRT plan holds.
+
+    Also a task delta outside a pack.
+    A pack: its tasks, who owns how much of every layer, bytes and hashes. Its deltas are hashed and checked on the way.
+    """
+    description = describe(path)
+    if as_json:
+        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+    else:
+        {"pack": _print_pack, "delta": _print_delta, "onnx": _print_onnx, "plan": _print_plan}[description["kind"]](
+            description
+        )
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What ``path`` holds, as JSON values.
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+        ArtefactError: it is none of the kinds known, or damaged.
+    """
+    from packnet_deploy.errors import ArtefactError, UsageError
+
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _describe_pack(path)
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if start[:4] in PLAN_MAGIC:
+        return _describe_plan(path)
+    if start[8:] == b"{":  # safetensors: a length of 8 bytes, then JSON
+        return _describe_delta(path)
+    try:
+        return _describe_onnx(path)
+    except ArtefactError as error:
+        raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({error})") from error
+
+
+def _describe_pack(path: Path) -> dict[str, Any]:
+    from packnet_deploy.pack import Pack
+
+    pack = Pack.open(path)
+    layers = pack.capacity()
+    headers = [pack.header(entry.name) for entry in pack.tasks]
+    listed = {entry.file for entry in pack.tasks}
+    return {
+        "kind": "pack",
+        "path": str(path),
+        "arch": pack.backbone.arch,
+        "input": pack.input.to_json(),
+        "weights": pack.manifest.weights,
+        "free": sum(layer.free for layer in layers),
+        "bytes": sum(entry.bytes for entry in pack.tasks) + (path / "graph.onnx").stat().st_size,
+        "graph_sha256": pack.manifest.graph_sha256,
+        "tasks": [
+            {
+                "name": entry.name,
+                "index": entry.index,
+                "classes": list(header.classes),
+                "owned": sum(layer.owned[entry.index - 1] for layer in layers),
+                "bytes": entry.bytes,
+                "sha256": entry.sha256,
+                "parent": header.parent,
+                "frozen_sha256": header.frozen_sha256,
+                "report": dict(header.report),
+            }
+            for entry, header in zip(pack.tasks, headers, strict=True)
+        ],
+        "layers": [{"name": la.name, "size": la.size, "owned": list(la.owned), "free": la.free} for la in layers],
+        "unlisted_files": sorted(
+            str(file.relative_to(path))
+            for file in (path / "deltas").glob("*")
+            if str(file.relative_to(path)) not in listed
+        ),
+    }
+
+
+def _describe_delta(path: Path) -> dict[str, Any]:
+    from packnet_deploy.pack import DeltaHeader, file_sha256
+    from packnet_deploy.pack.tensorfile import TensorFile
+
+    with TensorFile(path) as file:
+        header = DeltaHeader.of(file)
+        owned = sum(entry.size for name, entry in file.entries.items() if name.startswith("values/"))
+    return {
+        "kind": "delta",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "task": header.task,
+        "index": header.index,
+        "classes": list(header.classes),
+        "owned": owned,
+        "parent": header.parent,
+        "graph_sha256": header.graph_sha256,
+        "report": dict(header.report),
+    }
+
+
+def _describe_onnx(path: Path) -> dict[str, Any]:
+    import onnx
+
+    from packnet_deploy.errors import ArtefactError
+    from packnet_deploy.pack import file_sha256
+    from packnet_deploy.runners.onnx import model_files
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        if not model.graph.node:
+            raise ValueError("it has no nodes")
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ArtefactError(f"not ONNX: {error}") from error
+    graph = model.graph
+    operators: dict[str, int] = {}
+    for node in graph.node:
+        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+    return {
+        "kind": "onnx",
+        "path": str(path),
+        "bytes": sum(file.stat().st_size for file in model_files(path)),
+        "sha256": file_sha256(path),
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": {value.name: _shape(value) for value in graph.input},
+        "outputs": {value.name: _shape(value) for value in graph.output},
+        "operators": dict(sorted(operators.items())),
+        "tensors": len(graph.initializer),
+        "sparse_tensors": len(graph.sparse_initializer),
+        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+    }
+
+
+def _describe_plan(path: Path) -> dict[str, Any]:
+    from packnet_deploy.pack import file_sha256
+
+    sidecar = path.with_suffix(path.suffix + ".json")
+    return {
+        "kind": "plan",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "sidecar": str(sidecar) if sidecar.exists() else None,
+    }
+
+
+def _shape(value: Any) -> list[int | str]:
+    return [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+
+
+def _print_pack(about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import console, percent, size, table
+
+    screen = console()
+    side = "x".join(map(str, about["input"]["shape"]))
+    screen.print(
+        f"{about['path']}: {about['arch']}, input {side}, {about['weights']:,} packable weights, "
+        f"{percent(about['free'] / about['weights'])} free, {size(about['bytes'])}"
+    )
+    tasks = table("Tasks", ("", "task"), ("classes", "weights", "share", "delta", "test", "sha256"))
+    for task in about["tasks"]:
+        tasks.add_row(
+            str(task["index"]),
+            task["name"],
+            str(len(task["classes"])),
+            f"{task['owned']:,}",
+            percent(task["owned"] / about["weights"]),
+            size(task["bytes"]),
+            percent(task["report"].get("accuracy_test")),
+            task["sha256"][:16],
+        )
+    screen.print(tasks)
+    names = tuple(task["name"] for task in about["tasks"])
+    layers = table("Owners of each layer's weights", ("layer",), ("weights", *names, "free"))
+    for layer in about["layers"]:
+        shares = [percent(count / layer["size"]) for count in (*layer["owned"], layer["free"])]
+        layers.add_row(layer["name"], f"{layer['size']:,}", *shares)
+    screen.print(layers)
+    for name in about["unlisted_files"]:
+        screen.print(f"not part of the pack: {name} (left by an interrupted write; it can be deleted)")
+
+
+def _print_delta(about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import console, size
+
+    screen = console()
+    screen.print(
+        f"{about['path']}: delta of task {about['task']!r}, number {about['index']} of its pack, "
+        f"{len(about['classes'])} classes, {about['owned']:,} weights, {size(about['bytes'])}",
+        soft_wrap=True,
+    )
+    for key in ("sha256", "parent", "graph_sha256"):
+        screen.print(f"{key:<12} {about[key] or 'none'}", soft_wrap=True)
+
+
+def _print_onnx(about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import console, size
+
+    screen = console()
+    opsets = ", ".join(f"{domain} {version}" for domain, version in about["opset"].items())
+    line = f"{about['path']}: ONNX, opset {opsets}, {size(about['bytes'])}, sha256 {about['sha256']}"
+    screen.print(line, soft_wrap=True)
+    for kind in ("inputs", "outputs"):
+        for name, shape in about[kind].items():
+            screen.print(f"{kind[:-1]:<8} {name} {shape}", markup=False)
+    counts = ", ".join(f"{count} {name}" for name, count in about["operators"].items())
+    screen.print(f"nodes    {counts}")
+    screen.print(f"tensors  {about['tensors']} dense, {about['sparse_tensors']} sparse")
+    for key, value in about["metadata"].items():
+        screen.print(f"{key:<8} {value if len(value) <= 200 else value[:200] + ' …'}", markup=False, soft_wrap=True)
+
+
+def _print_plan(about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import console, size
+
+    screen = console()
+    screen.print(f"{about['path']}: TensorRT plan, {size(about['bytes'])}, sha256 {about['sha256']}", soft_wrap=True)
+    if about["sidecar"] is None:
+        screen.print("no sidecar beside it: which GPU, TensorRT version and pack it was built for cannot be told")

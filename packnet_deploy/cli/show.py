@@ -1,0 +1,46 @@
+"""How commands print: one console, numbers in one style."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PLAIN_WIDTH = 120  # columns when the output is not a terminal
+
+
+def console() -> Console:
+    """Standard output; as wide as the terminal, or wide enough for every table where there is none."""
+    from rich.console import Console
+
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=max(PLAIN_WIDTH, screen.width))
+
+
+def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    """A table of texts (left) and figures (right)."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in left:
+        made.add_column(name, overflow="fold")
+    for name in right:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
+
+
+def percent(value: float | None) -> str:
+    """0.947 as ``94.7 %``; ``-`` where nothing was measured."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def size(count: int) -> str:
+    """Bytes, to three figures or so."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}" if count < 100 * factor else f"{count / factor:,.0f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,40 @@
+"""Verifying a whole pack, from the pack alone: what every task was, it still is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packnet_deploy.export.parity import Difference, task_difference
+from packnet_deploy.pack import Pack
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """What holds for one task.
+
+    Attributes:
+        frozen: the earlier tasks' weights hash to what the trainer saw after training this one.
+        difference: its probe logits in ONNX Runtime from the training framework's.
+    """
+
+    task: str
+    frozen: bool
+    difference: Difference
+
+    @property
+    def passes(self) -> bool:
+        return self.frozen and self.difference.passes
+
+
+def verify_pack(pack: Pack) -> Iterator[TaskCheck]:
+    """Check every task in turn: file hashes and their chain, ``frozen_sha256`` against the bank, probe logits.
+
+    Raises:
+        ArtefactError: a file is damaged or out of place; nothing behind it can be judged.
+    """
+    bank = pack.bank()
+    pack.graph_bytes()
+    for entry in pack.tasks:
+        frozen = pack.header(entry.name).frozen_sha256 == bank.sha256(entry.index - 1)
+        yield TaskCheck(entry.name, frozen, task_difference(pack, entry.name))
