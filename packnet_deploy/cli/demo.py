@@ -28,7 +28,7 @@ def command() -> None:
     from packnet_deploy.training.options import QUICKSTART_RECIPE, read_recipe
 
     screen = console()
-    path = train_all(read_recipe(QUICKSTART_RECIPE))
+    path, changes = train_all(read_recipe(QUICKSTART_RECIPE))
     pack = Pack.open(path)
     names = [entry.name for entry in pack.tasks]
     checks = {check.task: check for check in verify_pack(pack)}
@@ -40,16 +40,7 @@ def command() -> None:
     shown = table(
         f"{path} and its exports, all three tasks packed",
         ("task",),
-        (
-            "test accuracy",
-            "older weights",
-            "delta",
-            "ONNX",
-            "export differs by",
-            "allowed",
-            "p50, 1 image",
-            "p50, 32 images",
-        ),
+        ("test", "change", "delta", "ONNX", "export differs by", "allowed", "p50, 1 image", "p50, 32 images"),
     )
     latency = {
         (row.task, row.batch): row.timing.p50_ms
@@ -63,7 +54,7 @@ def command() -> None:
         shown.add_row(
             entry.name,
             percent(accuracies[entry.name]),
-            "unchanged" if checks[entry.name].frozen else "CHANGED",
+            f"{changes[entry.name]:g}" if entry.name in changes else "-",
             size(entry.bytes),
             size(report.bytes),
             f"{difference.max_difference:.1e}",

@@ -27,7 +27,7 @@ def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in left:
-        made.add_column(name, overflow="fold")
+        made.add_column(name, overflow="fold", min_width=12 if name == "task" else None)
     for name in right:
         made.add_column(name, justify="right", no_wrap=True)
     return made

@@ -43,8 +43,12 @@ def command(context: click.Context, /, recipe: Path | None, **_: Any) -> None:
         train_all(read_recipe(recipe or QUICKSTART_RECIPE, **options))
 
 
-def train_all(tasks: Sequence[TrainOptions]) -> Path:
-    """Train the tasks one after the other, showing progress and a table; returns the pack's path."""
+def train_all(tasks: Sequence[TrainOptions]) -> tuple[Path, dict[str, float]]:
+    """Train the tasks one after the other, showing progress and a table.
+
+    Returns:
+        The pack's path, and how far each older task's probe logits moved while newer ones were trained.
+    """
     from packnet_deploy.cli.progress import progress
     from packnet_deploy.cli.show import console
     from packnet_deploy.pack import Pack
@@ -62,16 +66,16 @@ def train_all(tasks: Sequence[TrainOptions]) -> Path:
         screen.print(f"{options.task}: training into {path}")
         with progress(screen) as watcher:
             results[options.task] = train_task(replace(options, pack=path), path, watcher)
-    _print_table(Pack.open(path), results)
-    return path
-
-
-def _print_table(pack: Pack, results: Mapping[str, TaskResult]) -> None:
-    from packnet_deploy.cli.show import console, percent, size, table
-
     changes: dict[str, float] = {}
     for result in results.values():
         changes |= {task: max(change, changes.get(task, 0.0)) for task, change in result.change.items()}
+    _print_table(Pack.open(path), changes)
+    return path, changes
+
+
+def _print_table(pack: Pack, changes: Mapping[str, float]) -> None:
+    from packnet_deploy.cli.show import console, percent, size, table
+
     shown = table(
         str(pack.path),
         ("task",),
