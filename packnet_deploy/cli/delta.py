@@ -33,14 +33,19 @@ def extract(task: str, pack: Path | None, output: Path | None) -> None:
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @pack_option
-def apply(file: Path, pack: Path | None) -> None:
+@click.option("--sha256", metavar="HEX", help="The hash that `delta extract` printed; another file is refused.")
+def apply(file: Path, pack: Path | None, sha256: str | None) -> None:
     """Add the task in a delta FILE to a pack.
 
     The delta must have been made from this very pack; any other is refused with both hashes, and nothing changes.
+    A delta on its own cannot show that its values arrived whole: give its hash, too, after a transfer.
     """
     from packnet_deploy.cli.show import size
-    from packnet_deploy.pack import apply_delta
+    from packnet_deploy.errors import ArtefactError
+    from packnet_deploy.pack import apply_delta, file_sha256
 
+    if sha256 is not None and (got := file_sha256(file)) != sha256.lower():
+        raise ArtefactError(f"{file}: damaged in transfer: sha256 expected {sha256.lower()}, got {got}; fetch it again")
     grown = apply_delta(open_chosen(pack), file)
     entry = grown.tasks[-1]
     click.echo(f"{grown.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")

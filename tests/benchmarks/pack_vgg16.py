@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from packnet_deploy.bench.machine import describe
+from packnet_deploy.bench.machine import describe_machine
 from packnet_deploy.pack import (
     Backbone,
     InputSpec,
@@ -111,7 +111,7 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.dir, options.measure)))
         return
-    print(describe())
+    print(describe_machine())
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         path = Path(folder) / "vgg16.pack"
         make(path)
