@@ -32,6 +32,7 @@ PACKABLE_LAYERS = (
     nn.ConvTranspose3d,
     nn.Linear,
 )
+HEAD_STD = 0.01
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -328,13 +329,17 @@ def _packable_weights(module: nn.Module, head: str) -> dict[str, nn.Parameter]:
 
 
 def _new_head(old: nn.Linear | nn.Conv2d, classes: int) -> nn.Module:
-    """A freshly initialised head like ``old``, ``classes`` wide, on the same device."""
+    """A fresh head like ``old``, ``classes`` wide, on the same device.
+
+    Weights N(0, 0.01), bias 0, as torchvision begins the heads of VGG, SqueezeNet and MobileNet: PyTorch's wider
+    default can leave a head that is followed by ReLU (SqueezeNet's) without a single class alive.
+    """
     new = copy.deepcopy(old)
     new.weight = nn.Parameter(old.weight.new_empty(classes, *old.weight.shape[1:]))
     if old.bias is not None:
-        new.bias = nn.Parameter(old.bias.new_empty(classes))
+        new.bias = nn.Parameter(old.bias.new_zeros(classes))
     setattr(new, "out_features" if isinstance(new, nn.Linear) else "out_channels", classes)
-    new.reset_parameters()
+    nn.init.normal_(new.weight, std=HEAD_STD)
     return new
 
 

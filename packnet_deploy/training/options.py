@@ -40,7 +40,7 @@ class TrainOptions:
     epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
     retrain_epochs: int = option(10, "Epochs after pruning, at a tenth of the learning rate.")
     batch_size: int = option(32, "Images per step.")
-    lr: float = option(0.01, "Learning rate; a tenth of it after half the epochs, and while retraining.")
+    lr: float = option(0.001, "Learning rate; a tenth of it after half the epochs, and while retraining.")
     momentum: float = option(0.9, "Momentum of SGD.")
     weight_decay: float = option(0.0, "Weight decay of SGD.")
     value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
