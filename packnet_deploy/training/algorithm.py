@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from packnet_deploy.errors import StepOrderError, UsageError
+from packnet_deploy.errors import CheckFailed, StepOrderError, UsageError
 from packnet_deploy.pack.owners import FREE, MAX_TASKS
 
 Weights = dict[str, Tensor]
@@ -91,12 +91,19 @@ def prune(state: Packing, weights: Mapping[str, Tensor], rate: float | Mapping[s
 
     Raises:
         StepOrderError: the current task is not in its first training.
-        UsageError: a rate outside 0..1.
+        UsageError: a rate outside 0..1, or rates that are not one for each layer.
+        CheckFailed: a weight is NaN, so there is no order among magnitudes.
     """
     _require(state, "prune", Phase.TRAINING)
+    rates = rate if isinstance(rate, Mapping) else dict.fromkeys(state.owners, rate)
+    if differ := sorted(rates.keys() ^ state.owners.keys()):
+        raise UsageError(f"prune rates: expected one for each packable parameter; missing or unknown: {differ[0]!r}")
     owners, pruned = {}, {}
     for name, owner in state.owners.items():
-        drop = smallest(weights[name], owner == state.task, rate if isinstance(rate, float | int) else rate[name])
+        held = owner == state.task
+        if bool((weights[name].isnan() & held).any()):
+            raise CheckFailed(f"parameter {name!r}: a weight is NaN; train with a lower learning rate")
+        drop = smallest(weights[name], held, rates[name])
         owners[name] = owner.masked_fill(drop, FREE)
         pruned[name] = weights[name].masked_fill(drop, 0)
     return Packing(owners, state.task, Phase.RETRAINING), pruned

@@ -71,7 +71,9 @@ def input_spec(arch: str, image_size: int | None) -> InputSpec:
         size = image_size or 32
         return InputSpec((3, size, size), (0.5,) * 3, (0.25,) * 3, resize=round(size * 36 / 32))
     size = image_size or (299 if arch == "inception_v3" else 224)
-    return InputSpec((3, size, size), IMAGENET_MEAN, IMAGENET_STD, resize=round(size * 256 / 224))
+    # Torchvision's weights of these two came from TensorFlow; there the network rescales its input to this.
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if arch in _WITH_AUXILIARY_HEADS else (IMAGENET_MEAN, IMAGENET_STD)
+    return InputSpec((3, size, size), mean, std, resize=round(size * 256 / 224))
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -100,7 +102,8 @@ def build_from(arch: str, weights: str) -> Start:
         return Start(*build(arch, IMAGENET_CLASSES), head_is_trained=False)
     state = _download(arch) if weights == "imagenet" else read_state(Path(weights))
     _, head = build(arch, IMAGENET_CLASSES)
-    width = state[f"{head}.weight"].shape[0] if f"{head}.weight" in state else IMAGENET_CLASSES
+    head_weight = state.get(f"{head}.weight")
+    width = len(head_weight) if head_weight is not None and head_weight.ndim else IMAGENET_CLASSES
     module, head = build(arch, width)
     own = module.state_dict()
     fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
@@ -131,12 +134,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise ArtefactError(f"{path}: not a state-dict file ({str(error).splitlines()[0]})") from error
+    except pickle.UnpicklingError as error:  # PyTorch's message advises to run the file's code; never do
+        raise ArtefactError(
+            f"{path}: not a state-dict file (it holds more than plain tensors, or is damaged)"
+        ) from error
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ArtefactError(f"{path}: not a state-dict file ({reason})") from error
     for key in ("state_dict", "model"):  # as training scripts wrap it
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ArtefactError(f"{path}: expected a state dict (names to tensors), got {type(state).__name__}")
     return {name.removeprefix("module."): value for name, value in state.items()}
 

@@ -60,7 +60,8 @@ def fit(
     phase: str,
     first_epoch: int = 0,
 ) -> None:
-    """Train what the network's phase lets change; ends with the weights of the best epoch on ``val``.
+    """Train what the network's phase lets change; ends with the weights of the best epoch on ``val``, of the later one
+    among equals, and of the last one without validation images.
 
     Args:
         first_epoch: number of epochs trained before in this task, so that no two show the images alike.
@@ -99,7 +100,7 @@ def fit(
             watcher.batch(len(labels), value)
         score = accuracy(module, val)
         watcher.epoch(epoch + 1, total / seen, score)
-        if score >= best:
+        if not score < best:  # NaN, without validation images: the last epoch
             best = score
             kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     module.load_state_dict(kept)

@@ -7,7 +7,9 @@ two passes over the weights, and the same for two tasks and for two hundred.
 
 Optimiser hooks are lost when an optimiser is copied or pickled, and an optimiser made by somebody else never has
 them. So the same happens before a forward, from a hook of the module's own, which survives both, unless the
-optimiser's hook has done it already.
+optimiser's hook has done it already and nothing has written to the weights since.
+
+Autograd does not see the restoring: it puts back the values that a pending backward has saved.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class FrozenGuard:
             if not bool(trainable.all())
         ]
         self._inference_only = list(inference_only)
-        self._restored = False  # since the last training step could have begun
+        self._restored: list[int] | None = None  # the weights' versions then; None once a step may have begun
         self._handles: list[Any] = []
 
     def watch(self, module: nn.Module) -> None:
@@ -53,6 +55,18 @@ class FrozenGuard:
     def remove(self) -> None:
         """Take all hooks off again; frozen values are put back a last time."""
         self.restore()
+        self._unhook()
+
+    @staticmethod
+    def release(module: nn.Module) -> bool:
+        """Take every guard's hooks off a module that is to be packed anew, values untouched; whether there were any."""
+        owners = [getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values()]
+        guards = [owner for owner in owners if isinstance(owner, FrozenGuard)]
+        for guard in guards:
+            guard._unhook()
+        return bool(guards)
+
+    def _unhook(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -64,8 +78,12 @@ class FrozenGuard:
             if mask.device != weight.device:
                 self._layers[i] = (weight, mask.to(weight.device), frozen.to(weight.device))
         for weight, mask, frozen in self._layers:
-            weight.detach().view(mask.dtype).bitwise_and_(mask).bitwise_or_(frozen)
-        self._restored = True
+            weight.data.view(mask.dtype).bitwise_and_(mask).bitwise_or_(frozen)
+        self._restored = self._versions()
+
+    def _versions(self) -> list[int]:
+        """PyTorch's count of in-place writes to each weight: optimisers and ``load_state_dict`` raise it."""
+        return [weight._version for weight, _, _ in self._layers]
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.restore()
@@ -73,10 +91,10 @@ class FrozenGuard:
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         for part in self._inference_only:
             part.training = False
-        if not self._restored:
+        if self._restored != self._versions():
             self.restore()
         if module.training:
-            self._restored = False  # a step may follow that no hook of ours sees
+            self._restored = None  # a step may follow that no hook of ours sees, nor any count (``p.data``)
 
     def _before_state_dict(self, module: nn.Module, prefix: str, keep_vars: bool) -> None:
         self.restore()

@@ -65,6 +65,8 @@ class PackedNetwork:
     def __init__(self, module: nn.Module, head: str, spec: InputSpec) -> None:
         self.module, self.head, self.spec = module, head, spec
         self._head()
+        if FrozenGuard.release(module):  # it was packed before, or is a copy of a module that was
+            module.requires_grad_(True)
         self._weights = _packable_weights(module, head)
         self.packable = tuple(ParamSpec(name, tuple(weight.shape)) for name, weight in self._weights.items())
         self.state = start(self._weights)
@@ -81,18 +83,22 @@ class PackedNetwork:
         Raises:
             ArtefactError: the module is not the network that the pack was made from; names what differs.
         """
-        network = cls(module, pack.backbone.head, pack.input)
+        try:
+            network = cls(module, pack.backbone.head, pack.input)
+        except UsageError as error:
+            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {error}") from error
         if network.packable != pack.packable:
             theirs = {(p.name, p.shape) for p in pack.packable} ^ {(p.name, p.shape) for p in network.packable}
-            names = ", ".join(sorted(name for name, _ in theirs)[:3]) or "their order"
+            names = ", ".join(sorted({name for name, _ in theirs})[:3]) or "the parameters' order"
             raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {names} differ")
         if not pack.tasks:
             return network
         bank = pack.bank()
         shared = network.shared()
         if {n: t.shape for n, t in shared.items()} != {n: a.shape for n, a in bank.shared.items()}:
-            differ = ", ".join(sorted(shared.keys() ^ bank.shared.keys())[:3]) or "a shape"
-            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {differ} differs")
+            theirs = {(n, a.shape) for n, a in bank.shared.items()} ^ {(n, t.shape) for n, t in shared.items()}
+            names = ", ".join(sorted({name for name, _ in theirs})[:3])
+            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {names} differ")
         with torch.no_grad():
             for name, values in bank.values.items():
                 network._weights[name].copy_(torch.from_numpy(values))
@@ -101,6 +107,7 @@ class PackedNetwork:
         owners = {name: like(torch.from_numpy(bank.owners[name]), w) for name, w in network._weights.items()}
         network.state = Packing(owners, bank.tasks)
         network._freeze_shared()
+        network._protect()
         return network
 
     @property
@@ -173,11 +180,11 @@ class PackedNetwork:
         Raises:
             StepOrderError: the task has not been pruned.
             UsageError: an unknown dtype.
-            CheckFailed: a weight does not fit the dtype.
+            CheckFailed: a weight is NaN or infinite, or does not fit the dtype. Nothing has been rounded then.
         """
-        state = freeze(self.state)
+        state = freeze(self._at_home())
         self._guard.restore()
-        self._round(value_dtype)
+        self._round(value_dtype, state)
         self.state, self._value_dtype = state, value_dtype
         self._freeze_shared()
         self._protect()
@@ -262,10 +269,11 @@ class PackedNetwork:
     def _protect(self) -> None:
         """Guard what the current phase must not change, and nothing else."""
         self._guard.remove()
-        layers = []
-        for name, weight in self._weights.items():
-            trainable = self.state.trainable(name)
-            layers.append((weight, trainable, weight.detach().masked_fill(trainable, 0)))
+        self._guard = FrozenGuard([])  # lets go of the old one's tensors, as large as the network, before new ones
+        layers = (
+            (weight, trainable := self.state.trainable(name), weight.detach().masked_fill(trainable, 0))
+            for name, weight in self._weights.items()
+        )
         norms = [m for m in self.module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         self._guard = FrozenGuard(layers, inference_only=norms if self._shared_frozen else [])
         self._guard.watch(self.module)
@@ -281,21 +289,24 @@ class PackedNetwork:
             for name, parameter in self.module.named_parameters():
                 if name in frozen:
                     parameter.requires_grad_(False)
+                    parameter.grad = None  # an optimiser steps, and decays, whatever still has one
 
-    def _round(self, value_dtype: str) -> None:
+    @torch.no_grad()
+    def _round(self, value_dtype: str, state: Packing) -> None:
+        """Round the current task's weights to how they will be stored; all of them, or none."""
         if value_dtype not in VALUE_DTYPES:
             raise UsageError(f"value dtype: expected one of {', '.join(VALUE_DTYPES)}, got {value_dtype!r}")
-        if value_dtype == "float32":
+        stored = _TORCH_DTYPES[value_dtype]
+        for name, weight in self._weights.items():
+            mine = state.owners[name] == state.task
+            if not bool(torch.isfinite(weight).logical_or_(~mine).all()):
+                raise CheckFailed(f"parameter {name!r}: a weight is NaN or infinite; train with a lower learning rate")
+            if not bool(torch.isfinite(weight.to(stored)).logical_or_(~mine).all()):
+                raise CheckFailed(f"parameter {name!r}: a weight does not fit {value_dtype}; store float32 or bfloat16")
+        if stored == torch.float32:
             return
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                mine = self.state.owners[name] == self.state.task
-                rounded = weight.to(_TORCH_DTYPES[value_dtype]).to(weight.dtype)
-                if not bool(torch.isfinite(rounded[mine]).all()):
-                    raise CheckFailed(
-                        f"parameter {name!r}: a weight does not fit {value_dtype}; store float32 or bfloat16"
-                    )
-                weight.copy_(torch.where(mine, rounded, weight))
+        for name, weight in self._weights.items():
+            weight.copy_(torch.where(state.owners[name] == state.task, weight.to(stored).to(weight.dtype), weight))
 
     def _owners(self) -> dict[str, npt.NDArray[np.uint8]]:
         return {name: owner.cpu().contiguous().numpy().copy() for name, owner in self.state.owners.items()}

@@ -5,6 +5,7 @@ A recipe is TOML: top-level keys set options for every task, each ``[[task]]`` t
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -61,9 +62,12 @@ class TrainOptions:
             ("seed", 0, (1 << 63) - 1),
         ):
             value = getattr(self, name)
-            if value is not None and (value < low or (high is not None and value > high)):
+            if value is not None and not low <= value <= (math.inf if high is None else high):  # NaN is in no range
                 expected = f"{low}..{high}" if high is not None else f"{low} or more"
                 raise UsageError(f"{flag(name)}: expected {expected}, got {value}")
+        for name in ("lr", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise UsageError(f"{flag(name)}: expected a finite number, got {getattr(self, name)}")
         if not self.lr > 0:
             raise UsageError(f"--lr: expected above 0, got {self.lr}")
         for name, known in (("value_dtype", ("float32", "float16", "bfloat16")), ("device", ("auto", "cpu", "cuda"))):
@@ -77,37 +81,45 @@ def flag(name: str) -> str:
 
 
 def read_recipe(path: Path, **overrides: Any) -> list[TrainOptions]:
-    """The tasks of a recipe, in order; ``overrides`` win over what it says.
+    """The tasks of a recipe, in order; ``overrides`` win over what it says (``weights`` are the first task's alone).
 
     Raises:
         EnvironmentFault: the file cannot be read.
         ArtefactError: it is not TOML.
-        UsageError: it names an unknown key, gives a wrong type, or has no task.
+        UsageError: it names an unknown key, gives a wrong type, has no task, or two of one name.
     """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
+    from packnet_deploy.pack.manifest import is_task_name  # numpy, which the flags alone can do without
+
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise EnvironmentFault(f"{path}: the recipe cannot be read ({error.strerror})") from error
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path}: not a recipe, TOML says: {error}") from error
     tasks = document.pop("task", [])
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
         raise UsageError(f"{path}: expected one [[task]] table for each task, got none")
     common = replace(TrainOptions(), **_checked(document, str(path)))
-    chosen = []
+    chosen: list[TrainOptions] = []
     for number, table in enumerate(tasks, start=1):
         where = f"{path}: [[task]] {number}"
         values = _checked({"task": table.pop("name", None), **table}, where)
         if not values["task"]:
             raise UsageError(f"{where}: it has no name")
+        if not is_task_name(values["task"]) or any(values["task"] == other.task for other in chosen):
+            raise UsageError(
+                f"{where}: name: expected one of its own, 1 to 64 letters, digits, '.', '_' or '-', "
+                f"got {values['task']!r}"
+            )
         chosen.append(replace(common, **(values | overrides)))
         common = replace(common, weights=None)  # they are the first task's; the pack has its own from then on
+        overrides.pop("weights", None)
     return chosen
 
 

@@ -90,7 +90,7 @@ def train_task(options: TrainOptions, pack_path: Path, watcher: Watcher) -> Task
     network.begin(options.task, images.classes, keep_head=keep_head)
     graph = trace_skeleton(network.module, network.head, network.spec) if pack is None else None
 
-    _fit(network, options, images, watcher, "train", options.epochs, options.lr, options.epochs // 2)
+    _fit(network, options, images, watcher, "train", options.epochs, options.lr, (options.epochs + 1) // 2)
     before = accuracy(network.module, images.val)
     network.prune(options.prune_rate)
     after = accuracy(network.module, images.val)

@@ -1,0 +1,125 @@
+"""The command itself: help, exit codes, one line an error, and what it does not import."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from image_folders import image_folder
+
+from packnet_deploy.cli import app as module
+from packnet_deploy.cli.app import COMMANDS, app
+
+Packnet = Callable[..., Any]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_commands_first_help_line_is_the_one_listed(packnet: Packnet, name: str) -> None:
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    assert (command.help or "").splitlines()[0] == COMMANDS[name][1]
+    result = packnet(name, "--help")
+    assert result.code == 0
+    assert result.out.startswith("Usage: packnet")
+
+
+def test_help_and_version(packnet: Packnet) -> None:
+    for arguments in (("--help",), ("-h",), ("--version",)):
+        assert packnet(*arguments).code == 0
+    assert all(name in packnet("--help").out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [("frobnicate",), ("--bogus",), ("train", "--bogus"), ("eval",), ("inspect",)])
+def test_usage_errors_are_one_line_and_exit_2(packnet: Packnet, arguments: tuple[str, ...]) -> None:
+    result = packnet(*arguments)
+    assert result.code == 2
+    assert re.fullmatch(r"packnet: .*\n", result.err)
+
+
+def test_verbose_shows_the_traceback_and_the_line(packnet: Packnet) -> None:
+    result = packnet("-v", "inspect", "nowhere")
+    assert result.code == 2
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1] == "packnet: nowhere: no such file or folder"
+
+
+@pytest.mark.parametrize(("package", "extra"), sorted(module.EXTRAS.items()))
+def test_a_missing_package_names_its_extra(
+    packnet: Packnet, monkeypatch: pytest.MonkeyPatch, package: str, extra: str
+) -> None:
+    def missing(*arguments: Any) -> None:
+        raise ModuleNotFoundError(f"No module named {package}", name=f"{package}.nn")
+
+    monkeypatch.setattr(module.importlib, "import_module", missing)
+    result = packnet("verify")
+    assert result.code == 3
+    assert f"pip install 'packnet-deploy[{extra}]'" in result.err
+
+
+def test_a_bug_is_not_dressed_up_as_an_error(packnet: Packnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> None:
+        raise ModuleNotFoundError("No module named typo", name="typo")
+
+    monkeypatch.setattr(module.importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError):
+        packnet("verify")
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages that a fresh process has loaded after running ``code``."""
+    script = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    return set(out.splitlines()[-1].split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = loaded_by("from packnet_deploy.cli.app import run\nrun(['--help'])")
+    assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "rich", "safetensors", "PIL"}
+
+
+BLOCKED = "import sys\nfor name in ('torch', 'torchvision', 'tensorrt', 'tensorrt_rtx'): sys.modules[name] = None\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["inspect", "golden.pack"],
+        ["verify"],
+        ["export", "--all-tasks"],
+        ["bench", "--task", "birds", "--seconds", "0.02", "--batch-size", "1"],
+        ["delta", "extract", "--task", "birds"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_everything_but_training_works_without_torch(golden_copy: Path, arguments: list[str]) -> None:
+    code = f"{BLOCKED}from packnet_deploy.cli.app import run\nsys.exit(run({arguments!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=golden_copy.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_eval_works_without_torch_and_training_names_the_extra(golden_copy: Path) -> None:
+    root = image_folder(golden_copy.parent / "birds", classes=1)
+    for part in ("train", "test"):
+        (root / part / "class0").rename(root / part / "Rotkehlchen")
+    code = f"{BLOCKED}from packnet_deploy.cli.app import run\nsys.exit(run(sys.argv[1:]))"
+
+    def packnet(*arguments: str) -> Any:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, cwd=golden_copy.parent, capture_output=True, text=True, check=False)
+
+    measured = packnet("eval", "--task", "birds", "--data", "birds")
+    assert measured.returncode == 0, measured.stderr
+    assert "top-1" in measured.stdout
+    training = packnet("train")
+    assert training.returncode == 3
+    assert training.stderr.count("\n") == 1
+    assert "packnet-deploy[train]" in training.stderr

@@ -1,0 +1,254 @@
+"""Commands that read and grow packs, on the golden pack: what they show, write and refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packnet_deploy.pack import Pack
+
+Packnet = Callable[..., Any]
+TASKS = ("shapes", "birds", "flowers")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def one_line(text: str) -> bool:
+    return text.count("\n") == 1 and text.startswith("packnet: ")
+
+
+def test_inspect_shows_tasks_and_owners(packnet: Packnet, here: Path, golden_expected: dict[str, Any]) -> None:
+    about = json.loads(packnet("inspect", "golden.pack", "--json").out)
+    assert about["kind"] == "pack"
+    for index, name in enumerate(TASKS):
+        owned = {layer["name"]: layer["owned"][index] for layer in about["layers"]}
+        assert owned == golden_expected["tasks"][name]["owned"]
+        assert (
+            about["tasks"][index]["bytes"]
+            == (here / "golden.pack" / Pack.open("golden.pack").tasks[index].file).stat().st_size
+        )
+    assert about["free"] == sum(layer["free"] for layer in about["layers"])
+    shown = packnet("inspect", "golden.pack").out
+    assert all(name in shown for name in (*TASKS, "conv1.weight", about["tasks"][0]["sha256"][:16]))
+
+
+def test_inspect_names_files_that_a_crash_left(packnet: Packnet, here: Path) -> None:
+    (here / "golden.pack/deltas/0004-x.safetensors").write_bytes(b"half")
+    assert "deltas/0004-x.safetensors" in packnet("inspect", "golden.pack").out
+
+
+def test_inspect_tells_kinds_apart_by_content(packnet: Packnet, here: Path) -> None:
+    packnet("export", "--task", "birds", "-o", "a.bin")
+    packnet("delta", "extract", "--task", "birds", "-o", "b.bin")
+    (here / "c.bin").write_bytes(b"ftrt" + bytes(60))
+    kinds = {name: json.loads(packnet("inspect", name, "--json").out)["kind"] for name in ("a.bin", "b.bin", "c.bin")}
+    assert kinds == {"a.bin": "onnx", "b.bin": "delta", "c.bin": "plan"}
+    for name in kinds:
+        assert name in packnet("inspect", name).out
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", bytes(40), b"\x08\x01", b"\x05\0\0\0\0\0\0\0{}   "])
+def test_inspect_refuses_anything_else(packnet: Packnet, here: Path, content: bytes) -> None:
+    (here / "x").write_bytes(content)
+    result = packnet("inspect", "x")
+    assert result.code == 4
+    assert one_line(result.err)
+    assert packnet("inspect", "nowhere").code == 2
+    (here / "empty").mkdir()
+    assert packnet("inspect", "empty").code == 4
+
+
+def test_verify_holds_for_the_golden_pack(packnet: Packnet, here: Path) -> None:
+    result = packnet("verify")
+    assert result.code == 0
+    assert result.out.count(" ok") == len(TASKS)
+    rows = json.loads(packnet("verify", "--json").out)["tasks"]
+    assert [row["task"] for row in rows if row["passes"] and row["frozen_weights_unchanged"]] == list(TASKS)
+
+
+@pytest.mark.parametrize("name", ["pack.json", "graph.onnx", "deltas/0002-birds.safetensors"])
+def test_verify_names_a_damaged_file(packnet: Packnet, here: Path, name: str) -> None:
+    file = here / "golden.pack" / name
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    result = packnet("verify")
+    assert result.code == 4
+    assert one_line(result.err)
+    assert name in result.err
+
+
+def test_verify_fails_when_logits_are_others(packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import packnet_deploy.export.verify as module
+    from packnet_deploy.export.parity import Difference
+
+    monkeypatch.setattr(module, "task_difference", lambda pack, task: Difference(0.5, 1.0))
+    result = packnet("verify")
+    assert result.code == 1
+    assert one_line(result.err)
+    assert "FAILED" in result.out
+
+
+def test_export_one_task_and_all(packnet: Packnet, here: Path) -> None:
+    assert packnet("export", "--task", "birds").code == 0
+    assert packnet("export", "--all-tasks", "-o", "out").code == 0
+    assert sorted(p.name for p in (here / "out").iterdir()) == sorted(f"{name}.onnx" for name in TASKS)
+    assert (here / "out/birds.onnx").read_bytes() == (here / "birds.onnx").read_bytes()
+    sparse = packnet("export", "--task", "birds", "--layout", "sparse", "-o", "s.onnx")
+    assert sparse.code == 0
+    assert "sparse" in sparse.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--task", "cars"), 2, "its tasks: shapes, birds, flowers"),
+        ((), 2, "--task NAME or --all-tasks"),
+        (("--task", "birds", "--all-tasks"), 2, "--task NAME or --all-tasks"),
+        (("--task", "birds", "--layout", "round"), 2, "dense, sparse"),
+        (("--task", "birds", "--pack", "no.pack"), 2, "no.pack"),
+        (("--task", "birds", "-o", "no/such/folder/x.onnx"), 3, "no/such/folder"),
+        (("--task", "birds", "-o", "golden.pack"), 2, "golden.pack"),
+        (("--bogus",), 2, "--bogus"),
+    ],
+)
+def test_export_refusals(packnet: Packnet, here: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+    before = snapshot(here)
+    result = packnet("export", *arguments)
+    assert result.code == code
+    assert one_line(result.err)
+    assert says in result.err
+    assert snapshot(here) == before
+
+
+def test_a_failed_check_leaves_no_file(packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import packnet_deploy.export.api as module
+    from packnet_deploy.export.parity import Difference
+
+    (here / "birds.onnx").write_bytes(b"the old one")
+    before = snapshot(here)
+    monkeypatch.setattr(module, "probe_difference", lambda *arguments: Difference(0.5, 1.0))
+    result = packnet("export", "--task", "birds")
+    assert result.code == 1
+    assert one_line(result.err)
+    assert snapshot(here) == before
+
+
+def test_a_full_disk_is_exit_3_and_leaves_nothing(
+    packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device", "birds.onnx")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = snapshot(here)
+    result = packnet("export", "--task", "birds")
+    assert result.code == 3
+    assert "No space left" in result.err
+    assert snapshot(here) == before
+
+
+def test_which_pack_is_meant(packnet: Packnet, here: Path) -> None:
+    shutil.copytree("golden.pack", "other.pack")
+    result = packnet("verify")
+    assert result.code == 2
+    assert "golden.pack, other.pack" in result.err
+    assert packnet("verify", "--pack", "other.pack").code == 0
+    shutil.rmtree("golden.pack")
+    assert packnet("verify").code == 0
+    shutil.rmtree("other.pack")
+    result = packnet("verify")
+    assert result.code == 2
+    assert "no *.pack" in result.err
+
+
+def shorter(source: Path, target: Path, tasks: int) -> Path:
+    """A copy of a pack as it was after its first tasks."""
+    shutil.copytree(source, target)
+    lines = (target / "pack.json").read_text().splitlines()
+    kept = [line for line in lines if not any(f'"index": {n},' in line for n in range(tasks + 1, 9))]
+    text = "\n".join(kept).replace("},\n  ]", "}\n  ]") + "\n"
+    (target / "pack.json").write_text(text)
+    for file in sorted((target / "deltas").iterdir())[tasks:]:
+        file.unlink()
+    return target
+
+
+def test_a_delta_moves_between_packs_byte_for_byte(packnet: Packnet, here: Path) -> None:
+    field = shorter(here / "golden.pack", here / "field.pack", tasks=2)
+    extracted = packnet("delta", "extract", "--pack", "golden.pack", "--task", "flowers", "-o", "f.delta")
+    assert extracted.code == 0
+    digest = extracted.out.split()[-1]
+    applied = packnet("delta", "apply", "f.delta", "--pack", field, "--sha256", digest)
+    assert applied.code == 0, applied.err
+    assert snapshot(field) == snapshot(here / "golden.pack")
+
+
+def test_deltas_that_do_not_fit_are_refused_and_nothing_changes(packnet: Packnet, here: Path) -> None:
+    for task in TASKS:
+        packnet("delta", "extract", "--pack", "golden.pack", "--task", task, "-o", f"{task}.delta")
+    field = shorter(here / "golden.pack", here / "field.pack", tasks=1)
+    whole = (here / "birds.delta").read_bytes()
+    (here / "short.delta").write_bytes(whole[:-1])
+    (here / "none.delta").write_bytes(b"")
+    other = Pack.open("golden.pack").tasks
+    before = snapshot(field)
+    for name, says in (
+        ("flowers", "task index"),
+        ("shapes", "already"),
+        ("short", "not a whole safetensors"),
+        ("none", "not a whole safetensors"),
+        ("missing", "no such file"),
+    ):
+        result = packnet("delta", "apply", f"{name}.delta", "--pack", field)
+        assert result.code == 4, name
+        assert one_line(result.err)
+        assert says in result.err
+        assert snapshot(field) == before
+    result = packnet("delta", "apply", "birds.delta", "--pack", field, "--sha256", "0" * 64)
+    assert result.code == 4
+    assert other[1].sha256 in result.err
+    assert snapshot(field) == before
+
+
+def test_a_wrong_parent_is_refused_with_both_hashes(packnet: Packnet, here: Path) -> None:
+    field = shorter(here / "golden.pack", here / "field.pack", tasks=1)
+    first = field / "deltas/0001-shapes.safetensors"
+    old = Pack.open(field).tasks[0].sha256
+    first.write_bytes(first.read_bytes().replace(b"golden", b"silver"))  # its report: another file, as whole
+    new = hashlib.sha256(first.read_bytes()).hexdigest()
+    assert new != old
+    (field / "pack.json").write_text((field / "pack.json").read_text().replace(old, new))
+    packnet("delta", "extract", "--pack", "golden.pack", "--task", "birds", "-o", "birds.delta")
+    result = packnet("delta", "apply", "birds.delta", "--pack", field)
+    assert result.code == 4
+    assert one_line(result.err)
+    assert old in result.err
+    assert new in result.err
+
+
+def test_extract_refuses_to_overwrite(packnet: Packnet, here: Path) -> None:
+    (here / "x").write_text("mine")
+    assert packnet("delta", "extract", "--task", "birds", "-o", "x").code == 2
+    assert (here / "x").read_text() == "mine"
+
+
+def test_bench_measures_and_writes_csv_and_json(packnet: Packnet, here: Path) -> None:
+    arguments = ("--seconds", 0.02, "--batch-size", 1, "--batch-size", 2, "--threads", 1)
+    result = packnet("bench", "--task", "birds", *arguments, "--json", "--csv", "b.csv")
+    assert result.code == 0, result.err
+    assert {row["strategy"] for row in json.loads(result.out)["measurements"]} >= {"separate"}
+    assert (here / "b.csv").read_text().count("birds") >= 2
+    packnet("export", "--all-tasks")
+    table = packnet("bench", "birds.onnx", "flowers.onnx", *arguments)
+    assert table.code == 0
+    assert "together" in table.out
+    assert packnet("bench", "birds.onnx", "--task", "birds").code == 2
+    assert packnet("bench", "nothing.onnx").code == 2
