@@ -48,10 +48,10 @@ def test_the_command_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     images(tmp_path / "data/monkeys", 2)
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), "squeezenet1_1.pth")
     for arguments in packnet_lines("images"):
-        training = arguments[0] == "train"
-        assert run(arguments + (QUICK if training else [])) == 0, arguments
-        if training and not Path("elsewhere").exists():
+        training = arguments[0] == "train" and "--data" in arguments
+        if training and "monkeys" in arguments:
             device = shutil.copytree("packnet.pack", "elsewhere/device.pack")
+        assert run(arguments + (QUICK if training else [])) == 0, arguments
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"flowers.onnx", "monkeys.onnx"}
     shutil.move(device, "device.pack")
     extract, apply = packnet_lines("delta")
