@@ -90,11 +90,11 @@ def train_task(options: TrainOptions, pack_path: Path, watcher: Watcher) -> Task
     network.begin(options.task, images.classes, keep_head=keep_head)
     graph = trace_skeleton(network.module, network.head, network.spec) if pack is None else None
 
-    _fit(network, options, images, watcher, "train", options.epochs, options.lr, (options.epochs + 1) // 2)
+    _fit(network, options, images, watcher, "train")
     before = accuracy(network.module, images.val)
     network.prune(options.prune_rate)
     after = accuracy(network.module, images.val)
-    _fit(network, options, images, watcher, "retrain", options.retrain_epochs, options.lr / 10, None)
+    _fit(network, options, images, watcher, "retrain")
     network.freeze(options.value_dtype)  # rounds; what is measured below is what the pack will hold
     final, test = accuracy(network.module, images.val), accuracy(network.module, images.test)
 
@@ -216,22 +216,26 @@ def _own_classes(network: PackedNetwork) -> tuple[str, ...]:
     return names if width == len(names) else tuple(f"class {i}" for i in range(width))
 
 
-def _fit(
-    network: PackedNetwork,
-    options: TrainOptions,
-    images: _Images,
-    watcher: Watcher,
-    phase: str,
-    epochs: int,
-    lr: float,
-    drop_after: int | None,
-) -> None:
-    if epochs == 0:
+def _schedule(options: TrainOptions, task: int, phase: str) -> Schedule:
+    """The paper's protocol (section 4): a tenth of the learning rate from half-way on.
+
+    Retraining does the same for task 1, which loses most of what it is when it is pruned, and goes at a tenth
+    throughout for an added task, which loses little.
+    """
+    epochs = options.epochs if phase == "train" else options.retrain_epochs
+    gentle = phase == "retrain" and task > 1
+    lr, drop_after = (options.lr / 10, None) if gentle else (options.lr, epochs // 2 or None)
+    return Schedule(epochs, lr, drop_after, options.momentum, options.weight_decay)
+
+
+def _fit(network: PackedNetwork, options: TrainOptions, images: _Images, watcher: Watcher, phase: str) -> None:
+    schedule = _schedule(options, network.state.task, phase)
+    if schedule.epochs == 0:
         return
     assert images.train is not None  # _new_network and _check_addition saw to it
-    schedule = Schedule(epochs, lr, drop_after, options.momentum, options.weight_decay)
-    first = options.epochs if phase == "retrain" else 0
-    fit(network, schedule, images.train, images.val, watcher, phase=f"{options.task}: {phase}", first_epoch=first)
+    first_epoch = options.epochs if phase == "retrain" else 0
+    name = f"{options.task}: {phase}"
+    fit(network, schedule, images.train, images.val, watcher, phase=name, first_epoch=first_epoch)
 
 
 def _older_logits(network: PackedNetwork, pack: Pack | None) -> dict[str, np.ndarray[Any, Any]]:
