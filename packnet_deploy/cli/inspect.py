@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-PLAN_MAGIC = (b"ftrt", b"ptrt")  # how TensorRT's serialised engines begin
+PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new, and of TensorRT-RTX begin
 
 
 @click.command()
@@ -183,7 +183,7 @@ def _print_pack(about: dict[str, Any]) -> None:
             percent(task["owned"] / about["weights"]),
             size(task["bytes"]),
             percent(task["report"].get("accuracy_test")),
-            task["sha256"][:16],
+            task["sha256"][:12],
         )
     screen.print(tasks)
     names = tuple(task["name"] for task in about["tasks"])

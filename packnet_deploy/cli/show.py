@@ -21,13 +21,13 @@ def console() -> Console:
 
 
 def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    """A table of texts (left) and figures (right)."""
+    """A table of texts (left) and figures (right); a column's name may have several lines."""
     from rich import box
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in left:
-        made.add_column(name, overflow="fold", min_width=12 if name == "task" else None)
+        made.add_column(name, overflow="fold", min_width=8 if name == "task" else None)
     for name in right:
         made.add_column(name, justify="right", no_wrap=True)
     return made

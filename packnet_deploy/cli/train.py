@@ -79,7 +79,7 @@ def _print_table(pack: Pack, changes: Mapping[str, float]) -> None:
     shown = table(
         str(pack.path),
         ("task",),
-        ("before pruning", "after pruning", "after retraining", "test", "weights", "free after", "delta", "change"),
+        ("trained", "pruned", "retrained", "test", "free", "delta", "change"),
     )
     free = pack.manifest.weights
     for entry, owned in zip(pack.tasks, _owned(pack), strict=True):
@@ -90,14 +90,13 @@ def _print_table(pack: Pack, changes: Mapping[str, float]) -> None:
             for key in ("before_pruning", "after_pruning", "after_retraining", "test")
         ]
         change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
-        shown.add_row(
-            entry.name, *figures, f"{owned:,}", percent(free / pack.manifest.weights), size(entry.bytes), change
-        )
+        shown.add_row(entry.name, *figures, percent(free / pack.manifest.weights), size(entry.bytes), change)
     screen = console()
     screen.print(shown)
     screen.print(
-        "Accuracies are of the validation images, `test` of the test images. `change`: how far an older task's probe "
-        "logits moved while newer tasks were trained.",
+        "Accuracy on the validation images after training, after pruning, after retraining; then on the test images. "
+        "free: weights left for later tasks. change: how far an older task's probe logits moved while newer tasks "
+        "were trained.",
         soft_wrap=True,
     )
 

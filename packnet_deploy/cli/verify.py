@@ -37,7 +37,7 @@ def command(pack: Path | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"pack": str(opened.path), "tasks": rows}, indent=2))
     else:
-        shown = table(f"{opened.path}", ("task", "files", "older weights"), ("logits differ by", "allowed", ""))
+        shown = table(f"{opened.path}", ("task", "files", "older weights"), ("logits\ndiffer by", "allowed", ""))
         for check in checks:
             difference = check.difference
             shown.add_row(
