@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 a check failed, 2 usage, 3 environment, 4 artefact damaged o
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, message="packnet-deploy %(version)s")
 def app(verbose: bool) -> None:
@@ -74,14 +75,16 @@ def app(verbose: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a class name beyond the terminal's letters is no reason to stop
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line; returns its exit code. Errors become one line on stderr."""
+    """Run a command line; returns its exit code. Errors become one line on stderr, no arguments ask for help."""
     try:
-        result: Any = app.main(arguments, prog_name="packnet", standalone_mode=False)
+        result: Any = app.main(arguments or ["--help"], prog_name="packnet", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
@@ -101,7 +104,7 @@ def _described(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f"; see: {context.command_path} --help" if context else ""
-        return " ".join(error.format_message().split()) + hint, 2
+        return " ".join(error.format_message().split()).rstrip(".") + hint, 2
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

@@ -49,14 +49,14 @@ def command(
     with tempfile.TemporaryDirectory() as folder:
         files = {m.stem: m for m in models} if models else _exported(pack, tasks, Path(folder))
         report = run_bench(files, options)
-    if csv_file is not None:
-        csv_file.write_text(report.to_csv(), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
         from packnet_deploy.bench.table import bench_tables
 
         console().print(bench_tables(report))
+    if csv_file is not None:  # last: a file that cannot be written must not cost the figures
+        csv_file.write_text(report.to_csv(), encoding="utf-8")
 
 
 def _exported(pack: Path | None, tasks: tuple[str, ...], folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import click
 from packnet_deploy.cli.packs import open_chosen, pack_option
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
     """Move one task between packs as a single file."""
 

@@ -42,6 +42,8 @@ def describe(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such file or folder")
     if path.is_dir():
         return _describe_pack(path)
+    if not path.is_file():
+        raise ArtefactError(f"{path}: not a regular file")  # a pipe or a device: reading it might never end
     with open(path, "rb") as file:
         start = file.read(9)
     if start[:4] in PLAN_MAGIC:
@@ -123,11 +125,11 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     from packnet_deploy.runners.onnx import model_files
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
         if not model.graph.node:
             raise ValueError("it has no nodes")
     except Exception as error:  # protobuf's DecodeError has no public home
-        raise ArtefactError(f"not ONNX: {error}") from error
+        raise ArtefactError(f"not ONNX: {' '.join(str(error).split())}") from error
     graph = model.graph
     operators: dict[str, int] = {}
     for node in graph.node:
@@ -218,12 +220,12 @@ def _print_onnx(about: dict[str, Any]) -> None:
     screen.print(line, soft_wrap=True)
     for kind in ("inputs", "outputs"):
         for name, shape in about[kind].items():
-            screen.print(f"{kind[:-1]:<8} {name} {shape}", markup=False)
+            screen.print(f"{kind[:-1]:<8} {name} {shape}")
     counts = ", ".join(f"{count} {name}" for name, count in about["operators"].items())
     screen.print(f"nodes    {counts}")
     screen.print(f"tensors  {about['tensors']} dense, {about['sparse_tensors']} sparse")
     for key, value in about["metadata"].items():
-        screen.print(f"{key:<8} {value if len(value) <= 200 else value[:200] + ' …'}", markup=False, soft_wrap=True)
+        screen.print(f"{key:<8} {value if len(value) <= 200 else value[:200] + ' …'}", soft_wrap=True)
 
 
 def _print_plan(about: dict[str, Any]) -> None:

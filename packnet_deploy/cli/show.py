@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 PLAIN_WIDTH = 120  # columns when the output is not a terminal
+PLAIN: Any = {"highlight": False, "markup": False, "emoji": False}  # a path may hold [bold] or :cat:; print it as it is
 
 
 def console() -> Console:
     """Standard output; as wide as the terminal, or wide enough for every table where there is none."""
     from rich.console import Console
 
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=max(PLAIN_WIDTH, screen.width))
+    screen = Console(**PLAIN)
+    return screen if screen.is_terminal else Console(**PLAIN, width=max(PLAIN_WIDTH, screen.width))
 
 
 def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:

@@ -103,7 +103,7 @@ def test_each_layer_may_have_its_own_rate() -> None:
 @pytest.mark.parametrize("rates", [{"a": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}])
 def test_rates_must_name_each_layer(rates: dict[str, float]) -> None:
     weights = {"a": torch.ones(2), "b": torch.ones(2)}
-    with pytest.raises(UsageError, match="one for each packable parameter; missing or unknown: '[bc]'"):
+    with pytest.raises(UsageError, match=r"one for each packable parameter; missing or unknown: '[bc]'"):
         prune(begin(start(weights)), weights, rates)
 
 
