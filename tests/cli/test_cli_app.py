@@ -33,13 +33,46 @@ def test_help_and_version(packnet: Packnet) -> None:
     for arguments in (("--help",), ("-h",), ("--version",)):
         assert packnet(*arguments).code == 0
     assert all(name in packnet("--help").out for name in COMMANDS)
+    assert packnet() == packnet("--help"), "a new user's first call"
 
 
-@pytest.mark.parametrize("arguments", [("frobnicate",), ("--bogus",), ("train", "--bogus"), ("eval",), ("inspect",)])
+def test_every_flag_of_every_command_says_what_it_does(packnet: Packnet) -> None:
+    def visit(command: click.Command, *names: str) -> None:
+        assert packnet(*names, "-h").code == 0
+        assert command.help, names
+        for parameter in command.params:
+            assert not isinstance(parameter, click.Option) or parameter.help, (*names, parameter.name)
+        for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else ():
+            inner = command.get_command(click.Context(command), name)
+            assert inner is not None
+            visit(inner, *names, name)
+
+    visit(app)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frobnicate",),
+        ("--bogus",),
+        ("-v",),
+        ("train", "--bogus"),
+        ("eval",),
+        ("inspect",),
+        ("delta",),
+        ("delta", "frobnicate"),
+        ("delta", "extract"),
+        ("delta", "apply"),
+        ("bench", "--seconds", "0"),
+        ("bench", "--batch-size", "0"),
+    ],
+)
 def test_usage_errors_are_one_line_and_exit_2(packnet: Packnet, arguments: tuple[str, ...]) -> None:
     result = packnet(*arguments)
     assert result.code == 2
-    assert re.fullmatch(r"packnet: .*\n", result.err)
+    *trace, line = result.err.splitlines()
+    assert not trace or arguments == ("-v",)
+    assert re.fullmatch(r"packnet: .{,200}", line), "a line, not a page of help squeezed into one"
 
 
 def test_verbose_shows_the_traceback_and_the_line(packnet: Packnet) -> None:
@@ -78,9 +111,14 @@ def loaded_by(code: str) -> set[str]:
     return set(out.splitlines()[-1].split())
 
 
+HEAVY = {"numpy", "torch", "onnx", "onnxruntime", "rich", "safetensors", "PIL"}
+
+
 def test_help_loads_nothing_heavy() -> None:
-    loaded = loaded_by("from packnet_deploy.cli.app import run\nrun(['--help'])")
-    assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "rich", "safetensors", "PIL"}
+    """What keeps `packnet --help` within a quarter of a second; tests/benchmarks/start_and_export.py measures it."""
+    assert not loaded_by("from packnet_deploy.cli.app import run\nrun(['--help'])") & HEAVY
+    every = "".join(f"run(['{name}', '--help'])\n" for name in COMMANDS)
+    assert not loaded_by(f"from packnet_deploy.cli.app import run\n{every}") & HEAVY
 
 
 BLOCKED = "import sys\nfor name in ('torch', 'torchvision', 'tensorrt', 'tensorrt_rtx'): sys.modules[name] = None\n"

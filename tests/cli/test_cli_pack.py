@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,15 +57,34 @@ def test_inspect_tells_kinds_apart_by_content(packnet: Packnet, here: Path) -> N
         assert name in packnet("inspect", name).out
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", bytes(40), b"\x08\x01", b"\x05\0\0\0\0\0\0\0{}   "])
-def test_inspect_refuses_anything_else(packnet: Packnet, here: Path, content: bytes) -> None:
-    (here / "x").write_bytes(content)
-    result = packnet("inspect", "x")
+@pytest.mark.parametrize("name", ["x", "x.json", "x.onnx", "x.textproto"])  # a name decides nothing
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", bytes(40), b"\x08\x01", b"\x05\0\0\0\0\0\0\0{}   ", b'{"format": "packnet-pack"}']
+)
+def test_inspect_refuses_anything_else(packnet: Packnet, here: Path, content: bytes, name: str) -> None:
+    (here / name).write_bytes(content)
+    result = packnet("inspect", name)
     assert result.code == 4
     assert one_line(result.err)
+    assert name in result.err
+
+
+def test_inspect_refuses_what_is_no_file(packnet: Packnet, here: Path) -> None:
     assert packnet("inspect", "nowhere").code == 2
     (here / "empty").mkdir()
     assert packnet("inspect", "empty").code == 4
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe")
+        result = packnet("inspect", "pipe")  # opening it would wait for a writer
+        assert result.code == 4
+        assert "not a regular file" in result.err
+
+
+def test_paths_are_printed_as_they_are(packnet: Packnet, here: Path) -> None:
+    (here / "golden.pack").rename("old[bold]:cat:.pack")
+    for arguments in (("inspect", "old[bold]:cat:.pack"), ("verify",)):
+        assert "old[bold]:cat:.pack" in packnet(*arguments).out, "rich would take these for markup and an emoji"
+    assert "[red].onnx" in packnet("export", "--task", "birds", "-o", "[red].onnx").out
 
 
 def test_verify_holds_for_the_golden_pack(packnet: Packnet, here: Path) -> None:
@@ -96,6 +116,43 @@ def test_verify_fails_when_logits_are_others(packnet: Packnet, here: Path, monke
     assert "FAILED" in result.out
 
 
+def with_another_value(pack: Path, task: int) -> None:
+    """Change one weight of a task, then make every hash agree again, as anybody could who knows the format."""
+    deltas = sorted((pack / "deltas").iterdir())
+    recorded = [file_hash(file) for file in deltas]
+    for index, (file, old) in enumerate(zip(deltas, recorded, strict=True), start=1):
+        content = bytearray(file.read_bytes())
+        if index == task:
+            start = 8 + int.from_bytes(content[:8], "little")
+            begin = start + json.loads(content[8:start])["values/conv1.weight"]["data_offsets"][0]
+            content[begin : begin + 4] = struct.pack("<f", 1.5)
+        file.write_bytes(content)
+        for later in (pack / "pack.json", *deltas[index:]):
+            later.write_bytes(later.read_bytes().replace(old.encode(), file_hash(file).encode()))
+
+
+def file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("task", "failed", "says"),
+    [
+        (1, ["shapes", "birds", "flowers"], "birds: the weights of earlier tasks are not those it was trained on"),
+        (3, ["flowers"], "flowers: "),
+    ],
+)
+def test_verify_finds_weights_changed_under_right_hashes(
+    packnet: Packnet, here: Path, task: int, failed: list[str], says: str
+) -> None:
+    with_another_value(here / "golden.pack", task)
+    result = packnet("verify", "--json")
+    assert result.code == 1, result.err
+    assert one_line(result.err)
+    assert says in result.err
+    assert [row["task"] for row in json.loads(result.out)["tasks"] if not row["passes"]] == failed
+
+
 def test_export_one_task_and_all(packnet: Packnet, here: Path) -> None:
     assert packnet("export", "--task", "birds").code == 0
     assert packnet("export", "--all-tasks", "-o", "out").code == 0
@@ -116,6 +173,8 @@ def test_export_one_task_and_all(packnet: Packnet, here: Path) -> None:
         (("--task", "birds", "--pack", "no.pack"), 2, "no.pack"),
         (("--task", "birds", "-o", "no/such/folder/x.onnx"), 3, "no/such/folder"),
         (("--task", "birds", "-o", "golden.pack"), 2, "golden.pack"),
+        (("--task", "birds", "-o", "golden.pack/pack.json/x.onnx"), 3, "Not a directory"),
+        (("--all-tasks", "-o", "golden.pack/pack.json"), 3, "golden.pack/pack.json"),
         (("--bogus",), 2, "--bogus"),
     ],
 )
@@ -153,6 +212,15 @@ def test_a_full_disk_is_exit_3_and_leaves_nothing(
     assert result.code == 3
     assert "No space left" in result.err
     assert snapshot(here) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to this user")
+def test_a_folder_that_may_not_be_written_is_exit_3(packnet: Packnet, here: Path) -> None:
+    (here / "locked").mkdir(mode=0o500)
+    result = packnet("export", "--task", "birds", "-o", "locked/birds.onnx")
+    assert result.code == 3
+    assert one_line(result.err)
+    assert "Permission denied" in result.err
 
 
 def test_which_pack_is_meant(packnet: Packnet, here: Path) -> None:
@@ -246,6 +314,10 @@ def test_bench_measures_and_writes_csv_and_json(packnet: Packnet, here: Path) ->
     assert result.code == 0, result.err
     assert {row["strategy"] for row in json.loads(result.out)["measurements"]} >= {"separate"}
     assert (here / "b.csv").read_text().count("birds") >= 2
+    measured = packnet("bench", "--task", "birds", *arguments, "--csv", "no/such/b.csv")
+    assert measured.code == 3
+    assert one_line(measured.err)
+    assert "birds" in measured.out, "figures that took a while are not lost for a file name"
     packnet("export", "--all-tasks")
     table = packnet("bench", "birds.onnx", "flowers.onnx", *arguments)
     assert table.code == 0
