@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packnet_deploy.errors import CheckFailed, UsageError
+from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export.bind import TaskModel, bind_task
 from packnet_deploy.export.layouts import LAYOUTS, Laid, SparseTensor, lay_out
 from packnet_deploy.export.parity import Difference, probe_difference
@@ -66,13 +66,16 @@ def export_task(
     Raises:
         UsageError: unknown task or layout, ``path`` is a folder, or a sparse model larger than ``max_bytes``.
         ArtefactError: the pack is damaged, or ONNX Runtime refuses the model.
+        EnvironmentFault: the folder of ``path`` does not exist.
         CheckFailed: the model's logits differ from the pack's by more than the tolerance.
-        OSError: the disk is full, a folder is missing or not writable.
+        OSError: the disk is full, or the folder is not writable.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     if path.is_dir():
         raise UsageError(f"{path}: expected a file name, got a folder; say {path / f'{task}.onnx'}")
+    if not path.parent.is_dir():
+        raise EnvironmentFault(f"{path.parent}: no such folder; make it first")
     bound = bind_task(pack, task, layout)
     operators, dense_bytes = bound.operators, sum(array.nbytes for array in bound.tensors.values())
     tensors = lay_out(bound.tensors, {spec.name for spec in pack.packable}, layout)

@@ -2,7 +2,7 @@
 
 For every block of weights the positions still free are kept as an index array; each delta's mask bits pick from
 it, in order. Blocks are small enough that the indices stay in the processor's cache, which is what makes this
-several times faster than whole-array masks: VGG-16 with four tasks decodes in about a second on one core.
+several times faster than whole-array masks: see docs/benchmarks.md.
 The slow version is reference.py.
 """
 

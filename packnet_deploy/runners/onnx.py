@@ -174,11 +174,12 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
     _check_there(path)
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:  # protobuf's DecodeError, whose package is onnx's dependency rather than ours
-        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
     files = {path: None}  # a dict keeps the order
     sparse = [part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices)]
     for tensor in (*model.graph.initializer, *sparse):

@@ -24,9 +24,13 @@ def finished(command: list[str], folder: Path, **environment: str) -> subprocess
 @posix
 def test_ctrl_c_while_training_leaves_no_pack(tmp_path: Path) -> None:
     image_folder(tmp_path / "a")
-    arguments = "train --task one --data a --arch quickstart --weights none --image-size 16 --epochs 1000000".split()
+    network = ["--arch", "quickstart", "--weights", "none", "--image-size", "16"]
     process = subprocess.Popen(
-        [*PACKNET, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PACKNET, "train", "--task", "one", "--data", "a", *network, "--epochs", "1000000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     while "epoch 1/" not in (line := process.stdout.readline()):

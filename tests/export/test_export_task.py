@@ -18,7 +18,7 @@ import pytest
 from export_networks import Network, pack_of, tiny_network
 from onnx import numpy_helper
 
-from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
+from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export import write
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.bind import bind_task
@@ -169,8 +169,8 @@ def test_a_failing_write_changes_nothing(
     assert is_untouched(target)
 
 
-def test_a_missing_folder_is_an_os_error(tiny_pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_folder_is_named(tiny_pack: Pack, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="nowhere: no such folder"):
         export_task(tiny_pack, "first", tmp_path / "nowhere" / "m.onnx")
 
 
