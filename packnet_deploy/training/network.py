@@ -124,8 +124,8 @@ class PackedNetwork:
         """Every parameter and floating buffer that is neither packable nor the head's: frozen after task 1."""
         tensors: dict[str, Tensor] = {name: p.detach() for name, p in self.module.named_parameters()}
         tensors |= {name: b for name, b in self.module.named_buffers() if b.is_floating_point()}
-        mine = {name for name in tensors if name not in self._weights and not name.startswith(f"{self.head}.")}
-        return {name: tensors[name] for name in tensors if name in mine}
+        head = f"{self.head}."
+        return {name: t for name, t in tensors.items() if name not in self._weights and not name.startswith(head)}
 
     def begin(self, task: str, classes: Sequence[str], *, keep_head: bool = False) -> None:
         """The next task claims every free weight and gets a head of its own.

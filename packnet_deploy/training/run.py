@@ -86,7 +86,7 @@ def train_task(options: TrainOptions, pack_path: Path, watcher: Watcher) -> Task
     network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     keep_head = pack is None and options.epochs == 0
     images = _images(options, data, network, device)
-    earlier = _older_logits(network, pack)
+    older = _older_tasks(network, pack)
     network.begin(options.task, images.classes, keep_head=keep_head)
     graph = trace_skeleton(network.module, network.head, network.spec) if pack is None else None
 
@@ -102,7 +102,7 @@ def train_task(options: TrainOptions, pack_path: Path, watcher: Watcher) -> Task
     report |= {"lr": options.lr, "batch_size": options.batch_size, "seed": options.seed}
     accuracies = {"before_pruning": before, "after_pruning": after, "after_retraining": final, "test": test}
     report |= {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items() if not math.isnan(value)}
-    change = _changes(network, pack, earlier)
+    change = _changes(network, older)
     new = network.new_task(report)
     if pack is None:
         assert graph is not None
@@ -238,29 +238,39 @@ def _fit(network: PackedNetwork, options: TrainOptions, images: _Images, watcher
     fit(network, schedule, images.train, images.val, watcher, phase=name, first_epoch=first_epoch)
 
 
-def _older_logits(network: PackedNetwork, pack: Pack | None) -> dict[str, np.ndarray[Any, Any]]:
-    """Every task's probe logits, from the pack as it is on disk."""
-    batch = probe_batch(network.spec)
-    return {t.name: network.logits(batch, pack.load_task(t.name).tensors) for t in pack.tasks} if pack else {}
+@dataclass(frozen=True)
+class _Older:
+    """An older task as the pack on disk has it: its index, its head, its answer to the probe batch."""
+
+    index: int
+    head: dict[str, np.ndarray[Any, Any]]
+    logits: np.ndarray[Any, Any]
 
 
-def _changes(
-    network: PackedNetwork, pack: Pack | None, earlier: Mapping[str, np.ndarray[Any, Any]]
-) -> dict[str, float]:
-    """The same from the live weights: how far each older task has moved.
+def _older_tasks(network: PackedNetwork, pack: Pack | None) -> dict[str, _Older]:
+    """Every task of the pack, one materialised at a time."""
+    older = {}
+    for entry in pack.tasks if pack else ():
+        assert pack is not None
+        tensors = pack.load_task(entry.name).tensors
+        head = {name: values for name, values in tensors.items() if name.startswith("head.")}
+        older[entry.name] = _Older(entry.index, head, network.logits(probe_batch(network.spec), tensors))
+    return older
+
+
+def _changes(network: PackedNetwork, older: Mapping[str, _Older]) -> dict[str, float]:
+    """How far each older task's probe logits have moved, computed from the live weights.
 
     Raises:
         CheckFailed: one has moved at all.
     """
     changes = {}
-    for entry in pack.tasks if pack else ():
-        assert pack is not None
-        head = {n: a for n, a in pack.load_task(entry.name).tensors.items() if n.startswith("head.")}
-        now = network.logits(probe_batch(network.spec), network.as_task(entry.index) | head)
-        changes[entry.name] = float(np.abs(now - earlier[entry.name]).max())
-        if changes[entry.name] != 0:
+    for name, task in older.items():
+        now = network.logits(probe_batch(network.spec), network.as_task(task.index) | task.head)
+        changes[name] = float(np.abs(now - task.logits).max())
+        if changes[name] != 0:
             raise CheckFailed(
-                f"task {entry.name!r}: expected its logits unchanged, they moved by {changes[entry.name]:g}; "
+                f"task {name!r}: expected its logits unchanged, they moved by {changes[name]:g}; "
                 "the pack is left as it was"
             )
     return changes
