@@ -41,6 +41,12 @@ class ArtefactError(PackNetError):
     exit_code = 4
 
 
+class Interrupted(PackNetError):
+    """Stopped by a signal, in order; the message says how to go on."""
+
+    exit_code = 130
+
+
 def missing_package(package: str, extra: str, purpose: str) -> EnvironmentFault:
     """The error for an optional dependency that is not installed; nothing is ever installed by itself."""
     return EnvironmentFault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def _describe_pack(path: Path) -> dict[str, Any]:
         "arch": pack.backbone.arch,
         "input": pack.input.to_json(),
         "weights": pack.manifest.weights,
+        "room": sum(layer.room for layer in layers),
         "free": sum(layer.free for layer in layers),
         "bytes": sum(entry.bytes for entry in pack.tasks) + (path / "graph.onnx").stat().st_size,
         "graph_sha256": pack.manifest.graph_sha256,
@@ -86,7 +88,7 @@ def _describe_pack(path: Path) -> dict[str, Any]:
             }
             for entry, header in zip(pack.tasks, headers, strict=True)
         ],
-        "layers": [{"name": la.name, "size": la.size, "owned": list(la.owned), "free": la.free} for la in layers],
+        "layers": [asdict(layer) | {"room": layer.room, "free": layer.free} for layer in layers],
         "unlisted_files": sorted(
             str(file.relative_to(path))
             for file in (path / "deltas").glob("*")
@@ -122,7 +124,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
 
     from packnet_deploy.errors import ArtefactError
     from packnet_deploy.pack import file_sha256
-    from packnet_deploy.runners.onnx import model_files
+    from packnet_deploy.runners.exported import model_files
 
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
@@ -173,29 +175,45 @@ def _print_pack(about: dict[str, Any]) -> None:
     side = "x".join(map(str, about["input"]["shape"]))
     screen.print(
         f"{about['path']}: {about['arch']}, input {side}, {about['weights']:,} packable weights, "
-        f"{percent(about['free'] / about['weights'])} free, {size(about['bytes'])}"
+        f"{percent(about['free'] / about['room'])} free, {size(about['bytes'])}"
     )
-    tasks = table("Tasks", ("", "task"), ("classes", "weights", "share", "delta", "test", "sha256"))
+    patterned = [layer for layer in about["layers"] if layer["pattern"]]
+    if patterned:
+        screen.print(
+            f"{len(patterned)} of {len(about['layers'])} layers keep to 2:4, all tasks taken together: at most 2 of 4 "
+            f"weights there can have an owner, {about['room']:,} in all. Shares below are of these."
+        )
+    tasks = table("Tasks", ("", "task"), ("classes", "weights", "share", "delta", "test\nerror", "sha256"))
     for task in about["tasks"]:
         tasks.add_row(
             str(task["index"]),
             task["name"],
             str(len(task["classes"])),
             f"{task['owned']:,}",
-            percent(task["owned"] / about["weights"]),
+            percent(task["owned"] / about["room"]),
             size(task["bytes"]),
-            percent(task["report"].get("accuracy_test")),
+            percent(_test_error(task["report"])),
             task["sha256"][:12],
         )
     screen.print(tasks)
     names = tuple(task["name"] for task in about["tasks"])
-    layers = table("Owners of each layer's weights", ("layer",), ("weights", *names, "free"))
+    columns = ("layer", "pattern") if patterned else ("layer",)
+    layers = table("Owners of each layer's weights", columns, ("weights", *names, "free"))
     for layer in about["layers"]:
-        shares = [percent(count / layer["size"]) for count in (*layer["owned"], layer["free"])]
-        layers.add_row(layer["name"], f"{layer['size']:,}", *shares)
+        shares = [percent(count / layer["room"]) for count in (*layer["owned"], layer["free"])]
+        pattern = [layer["pattern"] or "dense"] if patterned else []
+        layers.add_row(layer["name"], *pattern, f"{layer['size']:,}", *shares)
     screen.print(layers)
     for name in about["unlisted_files"]:
         screen.print(f"not part of the pack: {name} (left by an interrupted write; it can be deleted)")
+
+
+def _test_error(report: dict[str, Any]) -> float | None:
+    """The finished task's top-1 error on its test images, if the report has one; it may hold anything."""
+    try:
+        return float(report["errors"]["retrained"]["test"][0])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
 
 
 def _print_delta(about: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from packnet_deploy.errors import EnvironmentFault
+
 TEMP_PREFIX = ".tmp-"
 
 
@@ -42,3 +44,22 @@ def remove_leftovers(directory: Path) -> None:
     """Delete what writers killed half-way left in ``directory``. Call it under the lock only."""
     for leftover in directory.glob(f"{TEMP_PREFIX}*"):
         leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel drops it with the process, so a crash leaves none behind."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: one writer at a time is the user's care
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EnvironmentFault(f"{path}: another process is writing to it; wait for it and retry") from error
+        yield
+    finally:
+        os.close(handle)

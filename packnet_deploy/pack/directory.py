@@ -24,7 +24,8 @@ from packnet_deploy.pack.decode import decode_param
 from packnet_deploy.pack.delta import DeltaHeader, check_delta
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE, Backbone, Manifest, ParamSpec, TaskEntry
-from packnet_deploy.pack.owners import LayerCapacity, OwnerMap
+from packnet_deploy.pack.owners import FREE, LayerCapacity, OwnerMap
+from packnet_deploy.pack.pattern import GROUP, KEPT, obeys
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
@@ -146,7 +147,7 @@ class Pack:
         with self.chain(len(self.tasks)) as chain:
             files = [file for file, _ in chain]
             return tuple(
-                LayerCapacity(p.name, p.size, tuple(f.entries[f"values/{p.name}"].size for f in files))
+                LayerCapacity(p.name, p.size, tuple(f.entries[f"values/{p.name}"].size for f in files), p.pattern)
                 for p in self.packable
             )
 
@@ -164,7 +165,11 @@ class Pack:
             return TaskWeights(tensors, chain[-1][1].classes, files[-1].read("probe/logits"))
 
     def bank(self, through: int | None = None) -> WeightBank:
-        """The weight bank of tasks 1..through (all by default)."""
+        """The weight bank of tasks 1..through (all by default).
+
+        Raises:
+            ArtefactError: a delta is damaged, or the owners break a pattern that pack.json promises.
+        """
         through = len(self.tasks) if through is None else through
         with self.chain(through) as chain:
             files = [file for file, _ in chain]
@@ -172,6 +177,7 @@ class Pack:
             owners: dict[str, OwnerMap] = {param.name: _empty(param, np.uint8) for param in self.packable}
             for param in self.packable:
                 decode_param(param, files, values[param.name], owners[param.name])
+                check_pattern(self.path, param, owners[param.name])
             shared = _group(files[0], "shared") if files else {}
         return WeightBank(self.packable, through, values, owners, shared)
 
@@ -194,6 +200,19 @@ def check_place(file: TensorFile, header: DeltaHeader, manifest: Manifest, posit
                 f"{file.path}: {what}: this pack has {expected or 'none'!r}, the delta was made for {got or 'none'!r}; "
                 "use a delta made from this very pack"
             )
+
+
+def check_pattern(where: Path, param: ParamSpec, owner: OwnerMap) -> None:
+    """Check that a parameter's owned weights, all tasks taken together, keep to the pattern that pack.json gives it.
+
+    Raises:
+        ArtefactError: they do not.
+    """
+    if param.pattern and not obeys(owner != FREE):
+        raise ArtefactError(
+            f"{where}: parameter {param.name!r}: {MANIFEST_FILE} promises {param.pattern}, but more than {KEPT} of "
+            f"{GROUP} weights would have an owner; use a pack and deltas as they were trained"
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +18,10 @@ from typing import BinaryIO
 import numpy as np
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.pack.atomic import TEMP_PREFIX, remove_leftovers, replacing, sync_directory
+from packnet_deploy.pack.atomic import TEMP_PREFIX, locked, remove_leftovers, replacing, sync_directory
+from packnet_deploy.pack.decode import decode_param
 from packnet_deploy.pack.delta import DeltaHeader, NewTask, check_delta, write_delta
-from packnet_deploy.pack.directory import Pack, check_place, file_sha256
+from packnet_deploy.pack.directory import Pack, check_pattern, check_place, file_sha256
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import (
     GRAPH_FILE,
@@ -155,7 +156,7 @@ def _grow(pack: Pack, name: str, free: Sequence[int], write: Callable[[BinaryIO]
     So nothing that no reader accepts is ever named by pack.json, and a source that changes while it is copied
     cannot slip past the checks made before.
     """
-    with _locked(pack.path):
+    with locked(pack.path):
         if Manifest.read(pack.path / MANIFEST_FILE) != pack.manifest:
             raise EnvironmentFault(
                 f"{pack.path}: another process changed it since it was opened; open it again and retry"
@@ -192,6 +193,7 @@ def _check_written(path: Path, pack: Pack, name: str, free: Sequence[int]) -> in
         header = DeltaHeader.of(file)
         check_place(file, header, pack.manifest, len(pack.tasks))
         check_delta(file, header, pack.packable, free, first)
+        _check_patterns(path, pack, file)
         if header.task != name:
             raise ArtefactError(
                 f"{path}: expected task {name!r}, got {header.task!r}; the file changed while it was read"
@@ -199,20 +201,12 @@ def _check_written(path: Path, pack: Pack, name: str, free: Sequence[int]) -> in
         return len(header.classes)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the directory's lock; the kernel drops it with the process, so a crash leaves none behind."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: one writer at a time is the user's care
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EnvironmentFault(f"{path}: another process is writing to it; wait for it and retry") from error
-        yield
-    finally:
-        os.close(handle)
+def _check_patterns(path: Path, pack: Pack, new: TensorFile) -> None:
+    """Check that every parameter that pack.json promises to be 2:4 still is, with the delta ``new`` at ``path``."""
+    patterned = [param for param in pack.packable if param.pattern]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(TensorFile(pack.file(entry))) for entry in pack.tasks if patterned]
+        for param in patterned:
+            values, owner = np.empty(param.shape, np.float32), np.empty(param.shape, np.uint8)
+            decode_param(param, [*files, new], values, owner)
+            check_pattern(path, param, owner)

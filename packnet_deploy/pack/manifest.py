@@ -18,6 +18,7 @@ from typing import Any
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.owners import MAX_TASKS
+from packnet_deploy.pack.pattern import PATTERN, fits
 from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
 
 FORMAT = "packnet-pack"
@@ -59,11 +60,16 @@ class Backbone:
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One packable parameter: a convolution's or linear layer's weight."""
+    """One packable parameter: a convolution's or linear layer's weight.
+
+    Attributes:
+        pattern: "2:4" where the owned weights of all tasks together keep to that, else "".
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    pattern: str = ""
 
     @property
     def size(self) -> int:
@@ -116,7 +122,11 @@ class Manifest:
             "backbone": asdict(self.backbone),
             "input": self.input.to_json(),
             "graph": {"file": GRAPH_FILE, "sha256": self.graph_sha256},
-            "packable": [{"name": p.name, "shape": list(p.shape), "dtype": p.dtype} for p in self.packable],
+            "packable": [
+                {"name": p.name, "shape": list(p.shape), "dtype": p.dtype}
+                | ({"pattern": p.pattern} if p.pattern else {})
+                for p in self.packable
+            ],
             "tasks": [
                 {"name": t.name, "index": t.index, "classes": t.classes}
                 | {"file": t.file, "sha256": t.sha256, "bytes": t.bytes}
@@ -208,11 +218,16 @@ def _check_consistent(manifest: Manifest, where: str) -> None:
 
 
 def _param(item: Mapping[str, Any]) -> ParamSpec:
-    param = ParamSpec(_text(item["name"]), tuple(_count(s) for s in _list(item["shape"])), _text(item["dtype"]))
+    shape = tuple(_count(s) for s in _list(item["shape"]))
+    param = ParamSpec(_text(item["name"]), shape, _text(item["dtype"]), item.get("pattern", ""))
     if param.dtype != "float32":
         raise ValueError(f"packable {param.name!r}: dtype {param.dtype!r} is not float32")
     if not param.shape or 0 in param.shape or not is_possible(param.shape):
         raise ValueError(f"packable {param.name!r}: shape {reprlib.repr(param.shape)}")
+    if param.pattern not in ("", PATTERN):
+        raise ValueError(f"packable {param.name!r}: pattern {reprlib.repr(param.pattern)} is not {PATTERN!r}")
+    if param.pattern and not fits(param.shape):
+        raise ValueError(f"packable {param.name!r}: shape {list(param.shape)} cannot keep to {PATTERN}")
     return param
 
 

@@ -5,11 +5,13 @@ The owner map is the one source of truth; every mask in this project is derived 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from packnet_deploy.pack.pattern import PATTERN, budget
 
 FREE = 0
 MAX_TASKS = 255
@@ -33,20 +35,36 @@ def count_by_owner(owner: OwnerMap, tasks: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class LayerCapacity:
-    """Who owns how much of one packable parameter; ``owned[k - 1]`` belongs to task k. Unit: weights."""
+    """Who owns how much of one packable parameter; ``owned[k - 1]`` belongs to task k. Unit: weights.
+
+    Attributes:
+        pattern: "2:4" where at most 2 of 4 weights can have an owner, else "".
+    """
 
     name: str
     size: int
     owned: tuple[int, ...]
+    pattern: str = ""
+
+    @property
+    def room(self) -> int:
+        """How many of the weights can have an owner: all of them, or half of them under 2:4."""
+        return budget(self.size) if self.pattern else self.size
 
     @property
     def free(self) -> int:
-        return self.size - sum(self.owned)
+        """How many more can get an owner. A task in training may hold more than it can keep: 0 then."""
+        return max(0, self.room - sum(self.owned))
 
 
-def capacity(owners: Mapping[str, OwnerMap], tasks: int) -> tuple[LayerCapacity, ...]:
-    """Capacity of every packable parameter, in the mapping's order."""
+def capacity(owners: Mapping[str, OwnerMap], tasks: int, patterned: Collection[str] = ()) -> tuple[LayerCapacity, ...]:
+    """Capacity of every packable parameter, in the mapping's order; ``patterned`` names those under 2:4."""
     return tuple(
-        LayerCapacity(name, owner.size, tuple(int(c) for c in count_by_owner(owner, tasks)[1:]))
+        LayerCapacity(
+            name,
+            owner.size,
+            tuple(int(c) for c in count_by_owner(owner, tasks)[1:]),
+            PATTERN if name in patterned else "",
+        )
         for name, owner in owners.items()
     )

@@ -1,13 +1,13 @@
 """A network under packing: the nn.Module around algorithm.py.
 
-Covers which parameters are packable, the head of the task in training, what freezes after task 1, and the values
-that go into a pack. The training loop is fit.py; what a whole ``packnet train`` does is run.py.
+Covers the cycle on a live module, what freezes after task 1, and the values that go into a pack. Which parameters
+are packable is packable.py, what a task may have of its own separate.py. The training loop is fit.py; what a whole
+``packnet train`` does is run.py.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,29 +16,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from packnet_deploy.errors import ArtefactError, CheckFailed, StepOrderError, UsageError
-from packnet_deploy.pack import InputSpec, NewTask, Pack, ParamSpec, bank_sha256, probe_batch
-from packnet_deploy.pack.delta import VALUE_DTYPES
+from packnet_deploy.errors import ArtefactError, StepOrderError, UsageError
+from packnet_deploy.pack import InputSpec, NewTask, Pack, bank_sha256, probe_batch
 from packnet_deploy.pack.owners import FREE, LayerCapacity, capacity
-from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, start
+from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, release, start
 from packnet_deploy.training.guard import FrozenGuard
-
-PACKABLE_LAYERS = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Linear,
+from packnet_deploy.training.head import find_head, renew_head
+from packnet_deploy.training.module import (
+    Arrays,
+    PackableModule,
+    all_tensors,
+    arrays_of,
+    copies_of,
+    difference,
+    like,
 )
-HEAD_STD = 0.01
-_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from packnet_deploy.training.packable import linear_names
+from packnet_deploy.training.rounding import rounded
+from packnet_deploy.training.separate import separable, statistical_layers
 
-Arrays = dict[str, npt.NDArray[np.float32]]
+LAYERS = ("all", "fc", "classifier")
 
 
-class PackedNetwork:
+class PackedNetwork(PackableModule):
     """Takes a module through train → prune → retrain → freeze, task after task.
 
     >>> network = PackedNetwork(module, head="fc", spec=InputSpec(...))     # or PackedNetwork.resume(pack, module)
@@ -57,19 +57,19 @@ class PackedNetwork:
         module: convolutions and linear layers with a final head; changed in place.
         head: the head module's name, e.g. ``fc`` or ``classifier.1``.
         spec: the input that tasks are trained on.
+        pattern: "2:4" packs so that all tasks together keep to it, in every layer where that is possible; see
+            ``packable`` for which. It holds from the first ``prune`` on; a given network is dense until then.
 
     Raises:
-        UsageError: no such head, or the module has weights that packing would silently leave out.
+        UsageError: no such head, or the module has weights that packing would silently leave out, or the pattern is
+            possible nowhere.
     """
 
-    def __init__(self, module: nn.Module, head: str, spec: InputSpec) -> None:
-        self.module, self.head, self.spec = module, head, spec
-        self._head()
+    def __init__(self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "") -> None:
+        super().__init__(module, head, spec, pattern)
         if FrozenGuard.release(module):  # it was packed before, or is a copy of a module that was
             module.requires_grad_(True)
-        self._weights = _packable_weights(module, head)
-        self.packable = tuple(ParamSpec(name, tuple(weight.shape)) for name, weight in self._weights.items())
-        self.state = start(self._weights)
+        self.state = start(self._weights, [param.name for param in self.packable if param.pattern])
         self._guard = FrozenGuard([])
         self._task, self._classes, self._value_dtype = "", tuple[str, ...](), "float32"
 
@@ -83,73 +83,79 @@ class PackedNetwork:
         Raises:
             ArtefactError: the module is not the network that the pack was made from; names what differs.
         """
+        foreign = f"{pack.path}: made for another network than {pack.backbone.arch}"
         try:
-            network = cls(module, pack.backbone.head, pack.input)
+            network = cls(module, pack.backbone.head, pack.input, max((p.pattern for p in pack.packable), default=""))
         except UsageError as error:
-            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {error}") from error
+            raise ArtefactError(f"{foreign}: {error}") from error
         if network.packable != pack.packable:
-            theirs = {(p.name, p.shape) for p in pack.packable} ^ {(p.name, p.shape) for p in network.packable}
-            names = ", ".join(sorted({name for name, _ in theirs})[:3]) or "the parameters' order"
-            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {names} differ")
+            differing = sorted({param.name for param in {*network.packable} ^ {*pack.packable}})
+            raise ArtefactError(f"{foreign}: {', '.join(differing[:3]) or 'the order of the parameters'} differ")
         if not pack.tasks:
             return network
-        bank = pack.bank()
-        shared = network.shared()
-        if {n: t.shape for n, t in shared.items()} != {n: a.shape for n, a in bank.shared.items()}:
-            theirs = {(n, a.shape) for n, a in bank.shared.items()} ^ {(n, t.shape) for n, t in shared.items()}
-            names = ", ".join(sorted({name for name, _ in theirs})[:3])
-            raise ArtefactError(f"{pack.path}: made for another network than {pack.backbone.arch}: {names} differ")
+        bank, shared = pack.bank(), network.shared()
+        if names := difference(bank.shared, shared):
+            raise ArtefactError(f"{foreign}: {names} differ")
         with torch.no_grad():
             for name, values in bank.values.items():
                 network._weights[name].copy_(torch.from_numpy(values))
             for name, values in bank.shared.items():
                 shared[name].copy_(torch.from_numpy(values))
         owners = {name: like(torch.from_numpy(bank.owners[name]), w) for name, w in network._weights.items()}
-        network.state = Packing(owners, bank.tasks)
-        network._freeze_shared()
+        network.state = replace(network.state, owners=owners, task=bank.tasks)
         network._protect()
         return network
 
     @property
     def capacity(self) -> tuple[LayerCapacity, ...]:
         """Who owns how much of every packable parameter, the task in training included."""
-        return capacity(self._owners(), self.state.task)
+        return capacity(self._owners(), self.state.task, self.state.patterned)
 
-    @property
-    def head_width(self) -> int:
-        """How many classes the module's present head tells apart."""
-        return self._head().weight.shape[0]
+    def begin(
+        self,
+        task: str,
+        classes: Sequence[str],
+        *,
+        keep_head: bool = False,
+        layers: str = "all",
+        claim: Mapping[str, Tensor] | None = None,
+        separate: Collection[str] = (),
+    ) -> None:
+        """The next task claims free weights and gets a head of its own.
 
-    def shared(self) -> dict[str, Tensor]:
-        """Every parameter and floating buffer that is neither packable nor the head's: frozen after task 1."""
-        tensors: dict[str, Tensor] = {name: p.detach() for name, p in self.module.named_parameters()}
-        tensors |= {name: b for name, b in self.module.named_buffers() if b.is_floating_point()}
-        head = f"{self.head}."
-        return {name: t for name, t in tensors.items() if name not in self._weights and not name.startswith(head)}
-
-    def begin(self, task: str, classes: Sequence[str], *, keep_head: bool = False) -> None:
-        """The next task claims every free weight and gets a head of its own.
+        Task 1 makes the network that the others build on: it takes every layer and its biases and normalisation are
+        the shared ones, whatever ``layers`` and ``separate`` say.
 
         Args:
             keep_head: train the module's present head on, which must be as wide as ``classes`` (task 1 of a network
                 that is trained already).
+            layers: where the task may claim weights: "all", "fc" (linear layers), "classifier" (its head only).
+            claim: bool by packable parameter: which of the free weights there it may claim, possibly none.
+            separate: "biases" and/or "norm": what the task trains copies of for itself, beginning with task 1's.
 
         Raises:
             StepOrderError: another task is in training.
-            UsageError: nothing is free, or the kept head has another width.
+            UsageError: nothing is free in these layers, the kept head has another width, or an unknown option.
         """
-        state = begin(self._at_home())
+        first = self.state.task == 0
+        own = set() if first else separable(self.module, self.shared(), separate)
+        state = begin(self._at_home(), self._claim(layers, claim))
         if not keep_head:
-            _replace(self.module, self.head, _new_head(self._head(), len(classes)))
+            renew_head(self.module, self.head, len(classes))
         elif self.head_width != len(classes):
             raise UsageError(
                 f"task {task!r}: the network's own head has {self.head_width} classes, the data {len(classes)}"
             )
         self.state, self._task, self._classes = state, task, tuple(classes)
+        self._separate(own)
+        if first and claim is not None:
+            with torch.no_grad():  # what stays free is 0, whatever the given network had there
+                for name, weight in self._weights.items():
+                    weight.masked_fill_(state.owners[name] == FREE, 0)
         self._protect()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """What an optimiser should get: the packable weights, the head, and in task 1 everything else."""
+        """What an optimiser should get: parameters that the task may change at least in part, the head among them."""
         return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
 
     def guarded(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -158,17 +164,28 @@ class PackedNetwork:
         return optimizer
 
     def prune(self, rate: float | Mapping[str, float]) -> None:
-        """Free the smallest ``rate`` of each layer's current weights; they are 0 from now on.
+        """Free the smallest weights of each layer, ``rate`` of what the task claimed there; they are 0 from now on.
+
+        Args:
+            rate: 0..1, or one for each packable parameter. Pruning again needs a higher one: it counts in all.
 
         Raises:
-            StepOrderError: not right after the first training of a task.
+            StepOrderError: no task is in training.
+            UsageError: a rate outside 0..1 or below an earlier one, or rates that are not one for each parameter.
+            CheckFailed: a weight is NaN.
         """
         self._guard.restore()
-        self.state, pruned = prune(self._at_home(), self._weights, rate)
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(pruned[name])
-        self._protect()
+        self._shrink(*prune(self._at_home(), self._weights, rate))
+
+    def release(self, drop: Mapping[str, Tensor]) -> None:
+        """Free the weights that ``drop`` marks (bool, for each packable parameter); they are 0 from now on.
+
+        Raises:
+            StepOrderError: no task is in training.
+            UsageError: it marks a weight that is not the task's, or not every parameter has a mask.
+        """
+        self._guard.restore()
+        self._shrink(*release(self._at_home(), self._weights, drop))
 
     def freeze(self, value_dtype: str = "float32") -> None:
         """Finish the task: its weights never change again.
@@ -179,14 +196,19 @@ class PackedNetwork:
 
         Raises:
             StepOrderError: the task has not been pruned.
-            UsageError: an unknown dtype.
+            UsageError: an unknown dtype, or weights released against the pattern.
             CheckFailed: a weight is NaN or infinite, or does not fit the dtype. Nothing has been rounded then.
         """
         state = freeze(self._at_home())
         self._guard.restore()
-        self._round(value_dtype, state)
+        stored = {
+            name: rounded(name, weight.detach(), state.owners[name] == state.task, value_dtype)
+            for name, weight in self._weights.items()
+        }
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(stored[name])
         self.state, self._value_dtype = state, value_dtype
-        self._freeze_shared()
         self._protect()
 
     def new_task(self, report: Mapping[str, Any] | None = None) -> NewTask:
@@ -204,62 +226,107 @@ class PackedNetwork:
                 "it needs a task trained here and frozen: begin(), prune(), freeze()"
             )
         self._guard.restore()
-        shared, weights, owners = self._arrays(self.shared()), self._arrays(self._weights), self._owners()
+        shared, weights, owners = arrays_of(self.shared()), arrays_of(self._weights), self._owners()
         return NewTask(
             name=self._task,
             classes=self._classes,
             owners=owners,
             weights=weights,
-            head=self._arrays(dict(self._head().named_parameters())),
+            head=arrays_of(dict(find_head(self.module, self.head).named_parameters())),
             probe_logits=self.logits(probe_batch(self.spec)),
             frozen_sha256=bank_sha256(self.packable, weights, owners, shared, self.state.task - 1),
             shared=shared if self.state.task == 1 else {},
+            own=arrays_of(self.own()),
             value_dtype=self._value_dtype,
             report=report or {},
         )
 
-    def logits(
-        self, images: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[np.float32]] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Logits in eval mode on the CPU in float32, of the module as it is or with ``tensors`` in place of its own.
-
-        Args:
-            images: float32 ``[n, c, h, w]``, normalised.
-            tensors: by the graph's input names, the head as ``head.weight`` and ``head.bias``.
-        """
-        if tensors is None:
-            own = (*self.module.named_parameters(), *self.module.named_buffers())
-            substitutes = {name: tensor.detach().cpu() for name, tensor in own}
-        else:
-            substitutes = {self._torch_name(name): torch.from_numpy(values) for name, values in tensors.items()}
-        modes = {part: part.training for part in self.module.modules()}
-        self.module.eval()
-        try:
-            with torch.inference_mode():
-                answer = torch.func.functional_call(self.module, substitutes, (torch.from_numpy(images),))
-        finally:
-            for part, training in modes.items():
-                part.training = training
-        return np.asarray(answer.numpy())
-
     def as_task(self, index: int) -> Arrays:
-        """The live packable weights and shared tensors as task ``index`` sees them, fresh on the CPU."""
-        owners, arrays = self._owners(), self._arrays(self._weights)
+        """The live packable weights and shared tensors as task ``index`` sees them, fresh on the CPU; with its own
+        biases and normalisation if it is the present task."""
+        owners, arrays = self._owners(), arrays_of(self._weights)
         for name, values in arrays.items():
             values[(owners[name] == FREE) | (owners[name] > index)] = 0
-        return arrays | self._arrays(self.shared())
+        return arrays | arrays_of(self.shared()) | (arrays_of(self.own()) if index == self.state.task else {})
 
-    def _torch_name(self, name: str) -> str:
-        return f"{self.head}.{name[5:]}" if name in ("head.weight", "head.bias") else name
+    def snapshot(self) -> dict[str, Any]:
+        """All there is to know at this moment, as tensors on the CPU and plain values, for ``restore`` elsewhere."""
+        self._guard.restore()
+        return {
+            "network": self._description(),
+            "task": self._task,
+            "classes": list(self._classes),
+            "value_dtype": self._value_dtype,
+            "index": self.state.task,
+            "phase": self.state.phase.name,
+            "claimed": dict(self.state.claimed),
+            "owners": copies_of(self.state.owners),
+            "aside": copies_of(self._aside),
+            "tensors": copies_of(all_tensors(self.module)),
+        }
 
-    def _head(self) -> nn.Linear | nn.Conv2d:
-        try:
-            layer = self.module.get_submodule(self.head)
-        except AttributeError:
-            layer = self.module
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            raise UsageError(f"head '{self.head}': expected a Linear or Conv2d of the network; give its module name")
-        return layer
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to where ``snapshot`` was taken, in a network freshly made or resumed as that one was.
+
+        What was trained on from there is trained on bit for bit, given the same optimiser, data and random numbers.
+        (Restoring draws random numbers itself: put their state back afterwards.)
+
+        Raises:
+            ArtefactError: the snapshot is of another network; names what differs.
+        """
+        if snapshot["network"] != self._description():
+            raise ArtefactError("snapshot: taken of a network with other packable parameters, pattern or head")
+        if snapshot["classes"] and self.head_width != len(snapshot["classes"]):
+            renew_head(self.module, self.head, len(snapshot["classes"]))
+        tensors = all_tensors(self.module)
+        if names := difference(snapshot["tensors"], tensors):
+            raise ArtefactError(f"snapshot: taken of another network: {names} differ")
+        self._guard.remove()  # before the values change, which it would put back
+        self._guard = FrozenGuard([])
+        with torch.no_grad():
+            for name, values in snapshot["tensors"].items():
+                tensors[name].copy_(values)
+        self._aside = {name: like(values, tensors[name]) for name, values in snapshot["aside"].items()}
+        self._task, self._classes = snapshot["task"], tuple(snapshot["classes"])
+        self._value_dtype = snapshot["value_dtype"]
+        self.state = replace(
+            self.state,
+            owners=snapshot["owners"],
+            task=snapshot["index"],
+            phase=Phase[snapshot["phase"]],
+            claimed=snapshot["claimed"],
+        )
+        self.state = self._at_home()
+        self._protect()
+
+    def _claim(self, layers: str, claim: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+        """``claim`` confined to ``layers``.
+
+        Raises:
+            UsageError: no such layers, or nothing is free in them.
+        """
+        if layers not in LAYERS:
+            raise UsageError(f"layers: expected one of {', '.join(LAYERS)}, got {layers!r}")
+        if layers == "all" or self.state.task == 0:
+            return claim
+        names = linear_names(self.module, self._weights) if layers == "fc" else set()
+        if layers == "fc" and not any(layer.free for layer in self.capacity if layer.name in names):
+            table = ", ".join(f"{la.name} {la.free:,} of {la.room:,}" for la in self.capacity if la.name in names)
+            raise UsageError(
+                f"task {self.state.task + 1}: no weights are free in linear layers ({table or 'there are none'}); "
+                "prune earlier tasks harder, or let it change all layers or the classifier alone"
+            )
+        if claim is None:
+            claim = {name: torch.ones_like(owner, dtype=torch.bool) for name, owner in self.state.owners.items()}
+        return {name: mask if name in names else torch.zeros_like(mask) for name, mask in claim.items()}
+
+    def _shrink(self, state: Packing, weights: Mapping[str, Tensor]) -> None:
+        """Take on a state in which fewer weights are the task's."""
+        self.state = state
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(weights[name])
+        self._protect()
 
     def _at_home(self) -> Packing:
         """The state with each owner map where its weight now is; the module may have been moved since."""
@@ -267,93 +334,29 @@ class PackedNetwork:
         return replace(self.state, owners={name: like(owners[name], weight) for name, weight in self._weights.items()})
 
     def _protect(self) -> None:
-        """Guard what the current phase must not change, and nothing else."""
+        """Guard what the current phase must not change, and nothing else; the rest is for the optimiser."""
         self._guard.remove()
         self._guard = FrozenGuard([])  # lets go of the old one's tensors, as large as the network, before new ones
         layers = (
             (weight, trainable := self.state.trainable(name), weight.detach().masked_fill(trainable, 0))
             for name, weight in self._weights.items()
         )
-        norms = [m for m in self.module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-        self._guard = FrozenGuard(layers, inference_only=norms if self._shared_frozen else [])
+        own = () if self.state.phase is Phase.FROZEN else self._aside.keys()
+        shared_frozen = self.state.task > 1 or (self.state.task == 1 and self.state.phase is Phase.FROZEN)
+        self._guard = FrozenGuard(layers, statistical_layers(self.module, own) if shared_frozen else [])
         self._guard.watch(self.module)
-
-    @property
-    def _shared_frozen(self) -> bool:
-        return self.state.task > 1 or (self.state.task == 1 and self.state.phase is Phase.FROZEN)
-
-    def _freeze_shared(self) -> None:
-        """Biases and normalisation stay as task 1 left them."""
-        if self.state.task:
-            frozen = self.shared()
-            for name, parameter in self.module.named_parameters():
-                if name in frozen:
-                    parameter.requires_grad_(False)
-                    parameter.grad = None  # an optimiser steps, and decays, whatever still has one
-
-    @torch.no_grad()
-    def _round(self, value_dtype: str, state: Packing) -> None:
-        """Round the current task's weights to how they will be stored; all of them, or none."""
-        if value_dtype not in VALUE_DTYPES:
-            raise UsageError(f"value dtype: expected one of {', '.join(VALUE_DTYPES)}, got {value_dtype!r}")
-        stored = _TORCH_DTYPES[value_dtype]
-        for name, weight in self._weights.items():
-            mine = state.owners[name] == state.task
-            if not bool(torch.isfinite(weight).logical_or_(~mine).all()):
-                raise CheckFailed(f"parameter {name!r}: a weight is NaN or infinite; train with a lower learning rate")
-            if not bool(torch.isfinite(weight.to(stored)).logical_or_(~mine).all()):
-                raise CheckFailed(f"parameter {name!r}: a weight does not fit {value_dtype}; store float32 or bfloat16")
-        if stored == torch.float32:
-            return
-        for name, weight in self._weights.items():
-            weight.copy_(torch.where(state.owners[name] == state.task, weight.to(stored).to(weight.dtype), weight))
+        changing = {name for name in self._weights if bool(self.state.trainable(name).any())} | set(own)
+        frozen = self._weights.keys() | (self.shared().keys() if shared_frozen else set())
+        for name, parameter in self.module.named_parameters():
+            if name in changing:
+                parameter.requires_grad_(True)
+            elif name in frozen:
+                parameter.requires_grad_(False)
+                parameter.grad = None  # an optimiser steps, and decays, whatever still has one
 
     def _owners(self) -> dict[str, npt.NDArray[np.uint8]]:
         return {name: owner.cpu().contiguous().numpy().copy() for name, owner in self.state.owners.items()}
 
-    def _arrays(self, tensors: Mapping[str, Tensor]) -> Arrays:
-        return {name: t.detach().float().cpu().contiguous().numpy().copy() for name, t in tensors.items()}
-
-
-def like(values: Tensor, weight: Tensor) -> Tensor:
-    """``values`` on the weight's device and laid out in memory as it is."""
-    return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
-
-
-def _packable_weights(module: nn.Module, head: str) -> dict[str, nn.Parameter]:
-    """The packable parameters in ``named_parameters()`` order, tied ones once."""
-    layer_weights = {id(m.weight) for m in module.modules() if isinstance(m, PACKABLE_LAYERS)}
-    weights = {}
-    for name, parameter in module.named_parameters():
-        if name.startswith(f"{head}."):
-            continue
-        if id(parameter) in layer_weights:
-            weights[name] = parameter
-        elif sum(side > 1 for side in parameter.shape) > 1:
-            raise UsageError(
-                f"parameter '{name}' {list(parameter.shape)} is a weight that belongs to no convolution or linear "
-                "layer, so packing would silently share it between tasks; this network cannot be packed as it is"
-            )
-    if not weights:
-        raise UsageError("the network has no convolution or linear layer beside its head; there is nothing to pack")
-    return weights
-
-
-def _new_head(old: nn.Linear | nn.Conv2d, classes: int) -> nn.Module:
-    """A fresh head like ``old``, ``classes`` wide, on the same device.
-
-    Weights N(0, 0.01), bias 0, as torchvision begins the heads of VGG, SqueezeNet and MobileNet: PyTorch's wider
-    default can leave a head that is followed by ReLU (SqueezeNet's) without a single class alive.
-    """
-    new = copy.deepcopy(old)
-    new.weight = nn.Parameter(old.weight.new_empty(classes, *old.weight.shape[1:]))
-    if old.bias is not None:
-        new.bias = nn.Parameter(old.bias.new_zeros(classes))
-    setattr(new, "out_features" if isinstance(new, nn.Linear) else "out_channels", classes)
-    nn.init.normal_(new.weight, std=HEAD_STD)
-    return new
-
-
-def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, new)
+    def _description(self) -> dict[str, Any]:
+        """What two networks must have in common for one to take on the other's snapshot."""
+        return {"head": self.head, "packable": [[p.name, list(p.shape), p.pattern] for p in self.packable]}

@@ -20,7 +20,7 @@ from pack_worlds import GRAPH, PARAMS, SPEC, World, contents, equal, make_world
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.pack import Backbone, Pack, ParamSpec, append_task, bank_sha256, create_pack
-from packnet_deploy.pack.growth import _locked
+from packnet_deploy.pack.atomic import locked
 
 WORLD = make_world()
 BACKBONE = Backbone("custom", "fc")
@@ -190,7 +190,7 @@ def test_a_stale_snapshot_cannot_grow_the_pack(two: Pack, world: World) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
 def test_a_second_writer_is_refused(two: Pack, world: World) -> None:
     before = contents(two.path)
-    with _locked(two.path), pytest.raises(EnvironmentFault, match="another process is writing"):
+    with locked(two.path), pytest.raises(EnvironmentFault, match="another process is writing"):
         append_task(two, world.task(3))
     assert contents(two.path) == before
     append_task(two, world.task(3))  # the lock is free again

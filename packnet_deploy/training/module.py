@@ -1,0 +1,107 @@
+"""A module as packing sees it: packable weights, the head, and what all tasks share of the rest or have of their own.
+
+Which parameters are packable is packable.py, which a task may have of its own separate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from packnet_deploy.pack import InputSpec, ParamSpec
+from packnet_deploy.training.head import find_head
+from packnet_deploy.training.inference import cpu_logits
+from packnet_deploy.training.packable import packable_weights, param_specs
+from packnet_deploy.training.separate import floating_tensors, put_back, set_aside
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+class PackableModule:
+    """The tensors of ``module`` by what becomes of them.
+
+    Attributes:
+        packable: the packable parameters as pack.json lists them.
+    """
+
+    def __init__(self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "") -> None:
+        self.module, self.head, self.spec = module, head, spec
+        find_head(module, head)
+        self._weights = packable_weights(module, head)
+        self.packable: Sequence[ParamSpec] = param_specs(module, self._weights, pattern)
+        self._aside: dict[str, Tensor] = {}  # task 1's values of what the present task has of its own
+
+    @property
+    def head_width(self) -> int:
+        """How many classes the module's present head tells apart."""
+        return find_head(self.module, self.head).weight.shape[0]
+
+    def shared(self) -> dict[str, Tensor]:
+        """Every parameter and floating buffer that is neither packable nor the head's: frozen after task 1.
+
+        Task 1's values, also while the module holds a task's own instead.
+        """
+        head = f"{self.head}."
+        return {
+            name: self._aside.get(name, tensor)
+            for name, tensor in floating_tensors(self.module).items()
+            if name not in self._weights and not name.startswith(head)
+        }
+
+    def own(self) -> dict[str, Tensor]:
+        """What the present task has in the place of some of ``shared``."""
+        return {name: tensor for name, tensor in floating_tensors(self.module).items() if name in self._aside}
+
+    def logits(
+        self, images: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[np.float32]] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Logits in eval mode on the CPU in float32, of the module as it is or with ``tensors`` in place of its own.
+
+        Args:
+            images: float32 ``[n, c, h, w]``, normalised.
+            tensors: by the graph's input names, the head as ``head.weight`` and ``head.bias``.
+        """
+        if tensors is not None:
+            return cpu_logits(self.module, images, self.torch_tensors(tensors))
+        return cpu_logits(self.module, images, {name: t.detach().cpu() for name, t in all_tensors(self.module).items()})
+
+    def torch_tensors(self, tensors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+        """``tensors``, named as the graph's inputs are, under the module's names; memory is shared."""
+        names = {"head.weight": f"{self.head}.weight", "head.bias": f"{self.head}.bias"}
+        return {names.get(name, name): torch.from_numpy(values) for name, values in tensors.items()}
+
+    def _separate(self, names: Collection[str]) -> None:
+        """From now on these shared tensors are a task's own in the module, all beginning with task 1's values."""
+        put_back(self.module, self._aside)
+        self._aside = set_aside(self.module, names)
+
+
+def all_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by name, tied ones once."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def arrays_of(tensors: Mapping[str, Tensor]) -> Arrays:
+    """Fresh float32 arrays in C order."""
+    return {name: t.detach().float().cpu().contiguous().numpy().copy() for name, t in tensors.items()}
+
+
+def copies_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fresh tensors on the CPU, of the same dtypes."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def like(values: Tensor, weight: Tensor) -> Tensor:
+    """``values`` on the weight's device and laid out in memory as it is."""
+    return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first names of tensors or arrays that only one has, or in another shape; "" if there are none."""
+    shapes = [{(name, tuple(values.shape)) for name, values in tensors.items()} for tensors in (one, other)]
+    return ", ".join(sorted({name for name, _ in shapes[0] ^ shapes[1]})[:3])
