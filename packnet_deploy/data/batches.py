@@ -45,7 +45,11 @@ def pixel_batches(
     """As ``batches``, before normalisation: uint8 ``[b, c, h, w]`` and int64 ``[b]``."""
     if batch_size < 1:
         raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-    images = in_threads(lambda index: centre(split.image(index), spec), range(len(split)), 2 * batch_size, threads)
+
+    def prepared(index: int) -> npt.NDArray[np.uint8]:
+        return centre(split.image(index), spec, split.whole)
+
+    images = in_threads(prepared, range(len(split)), 2 * batch_size, threads)
     for start in range(0, len(split), batch_size):
         labels = split.labels[start : start + batch_size]
         pixels = np.empty((len(labels), *spec.shape), np.uint8)

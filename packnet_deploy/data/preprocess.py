@@ -3,8 +3,9 @@
 The pixels equal those of torchvision's ``Resize(spec.resize)`` and ``CenterCrop`` on a PIL image, bit for bit: the
 shorter side becomes ``spec.resize`` (bilinear, antialiased), the longer one keeps the aspect ratio, rounded down,
 and a side shorter than the cut is padded with black, evenly. A spec of one channel sees the image in grey
-(ITU-R 601 luma) before the resize. Like torchvision's ImageFolder, EXIF orientation is not applied: a photo is seen
-the way its pixels are stored.
+(ITU-R 601 luma) before the resize. Images framed whole (``ImageSplit.whole``) equal torchvision's
+``Resize((height, width))`` instead: nothing is cut off, the aspect is not kept, and in training they are mirrored only.
+Like torchvision's ImageFolder, EXIF orientation is not applied: a photo is seen the way its pixels are stored.
 """
 
 from __future__ import annotations
@@ -26,28 +27,25 @@ Pixels = npt.NDArray[np.uint8]  # [channels, height, width]
 DRAWS = 3  # random numbers that one augmented image takes: row, column, mirror
 
 
-def centre(image: Image, spec: InputSpec) -> Pixels:
+def centre(image: Image, spec: InputSpec, whole: bool = False) -> Pixels:
     """The part of an image that evaluation sees: uint8 ``[c, h, w]``, contiguous."""
-    return np.ascontiguousarray(centre_cut(resized(image, spec), spec))
+    return np.ascontiguousarray(centre_cut(resized(image, spec, whole), spec))
 
 
-def augment(image: Image, spec: InputSpec, rng: np.random.Generator, flip: bool) -> Pixels:
-    """A random view of an image, for training: uint8 ``[c, h, w]``, contiguous.
+def resized(image: Image, spec: InputSpec, whole: bool = False) -> Pixels:
+    """The whole image, from which a view is cut: uint8 ``[c, H, W]``, a view of HWC memory.
 
-    The cut lies anywhere in the resized image; with ``flip``, every second image is mirrored. Takes ``DRAWS``
-    numbers from ``rng`` whatever ``flip`` says.
+    Its shorter side is ``spec.resize`` long; or, with ``whole``, it is as large as the network's input, so that the
+    only cut there is takes all of it.
     """
-    return np.ascontiguousarray(random_cut(resized(image, spec), spec, rng.random(DRAWS), flip))
-
-
-def resized(image: Image, spec: InputSpec) -> Pixels:
-    """The whole image with its shorter side at ``spec.resize``: uint8 ``[c, H, W]``, a view of HWC memory."""
     if spec.shape[0] == 1:
         image = image.convert("L")
     width, height = image.size
     short, long = min(width, height), max(width, height)
     longer = int(spec.resize * long / short)
     size = (spec.resize, longer) if width <= height else (longer, spec.resize)
+    if whole:
+        size = (spec.shape[2], spec.shape[1])
     if size != image.size:
         image = image.resize(size, pillow().Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -82,7 +80,7 @@ class ResizedImages:
         return len(self._split)
 
     def __getitem__(self, index: int) -> Pixels:
-        return resized(self._split.image(index), self._spec)
+        return resized(self._split.image(index), self._spec, self._split.whole)
 
 
 def _middle(full: int, part: int) -> int:

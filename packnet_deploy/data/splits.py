@@ -1,14 +1,15 @@
 """What a data set is to the rest of the package: labelled images, in parts that never share one.
 
-Covers the split types, the data of one task and the seeded stratified split. Reading folders is ``folders.py``,
-making images is ``builtin.py``, turning an image into a network's input is ``preprocess.py``.
+Covers the split types, the data of one task and the seeded stratified split. Reading data sets from files is
+``imageset.py`` and one file per layout, making images is ``builtin.py``, turning an image into a network's input is
+``preprocess.py``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,18 @@ VAL_FRACTION = 0.1  # of every class of the training images, where a set brings 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit(ABC):
-    """Labelled images, decoded one at a time. Safe to share between threads and to send to worker processes."""
+    """Labelled images, decoded one at a time. Safe to share between threads and to send to worker processes.
 
-    labels: npt.NDArray[np.int64]  # [n], indices into the classes of the set
+    Attributes:
+        labels: int64 ``[n]``, indices into the classes of the set.
+        whole: how the images are framed. True: the network sees all of each, resized to its input whatever the
+            aspect, as tight crops should be. False: a cut of each, resized to ``InputSpec.resize`` (preprocess.py).
+        skipped: files of this part that were left out because they cannot be read; a subset's is empty.
+    """
+
+    labels: npt.NDArray[np.int64]
+    whole: bool = field(default=False, kw_only=True)
+    skipped: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,30 +62,44 @@ class ImageSplit(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FileSplit(ImageSplit):
-    """Image files, opened when asked for."""
+    """Image files, opened when asked for.
+
+    Attributes:
+        boxes: the part of each image that counts, int64 ``[n, 4]``: left, top, right, bottom in pixels, the last two
+            exclusive. What of a box lies outside its image is cut off. None: the whole images.
+    """
 
     paths: tuple[str, ...]
+    boxes: npt.NDArray[np.int64] | None = None
 
     def image(self, index: int) -> Image:
         path = self.paths[index]
         opener = pillow()
         try:
             with opener.open(path) as image:
-                rgb: Image = image.convert("RGB")
+                part = image if self.boxes is None else image.crop(_inside(self.boxes[index].tolist(), image.size))
+                rgb: Image = part.convert("RGB")
                 return rgb
         except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything
             reason = "its content is no image format known here"
             if not isinstance(error, opener.UnidentifiedImageError):
                 reason = " ".join(str(error).split()) or type(error).__name__
             raise EnvironmentFault(
-                f"{path}: expected a readable image, got: {reason}; replace or remove the file"
+                f"{path}: expected a readable image, got: {reason}; replace or remove the file, "
+                "or leave out all such images by --skip-bad-images"
             ) from error
 
     def name(self, index: int) -> str:
         return self.paths[index]
 
     def subset(self, indices: npt.NDArray[np.int64]) -> FileSplit:
-        return FileSplit(self.labels[indices], tuple(self.paths[i] for i in indices))
+        return replace(
+            self,
+            labels=self.labels[indices],
+            paths=tuple(self.paths[i] for i in indices),
+            boxes=None if self.boxes is None else self.boxes[indices],
+            skipped=(),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +117,7 @@ class ArraySplit(ImageSplit):
         return f"{self.source} image {index}"
 
     def subset(self, indices: npt.NDArray[np.int64]) -> ArraySplit:
-        return replace(self, labels=self.labels[indices], pixels=self.pixels[indices])
+        return replace(self, labels=self.labels[indices], pixels=self.pixels[indices], skipped=())
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +129,10 @@ class TaskData:
     val: ImageSplit
     test: ImageSplit
     flip: bool  # a mirrored image still shows its class
-    source: str  # what the user gave: a folder or builtin:NAME
+    source: str  # where it was found: a folder, with what was before it in the URI, or builtin:NAME
     val_from: str  # where val and test came from, in words
     test_from: str
+    skipped: tuple[str, ...] = ()  # files left out of any part because they cannot be read
 
     def summary(self) -> str:
         """One line on what is trained, selected and measured on which images."""
@@ -157,6 +182,15 @@ def relabelled(split: ImageSplit, own: Sequence[str], wanted: Sequence[str], sou
         )
     table = np.array([index[name] for name in own], np.int64)
     return replace(split, labels=table[split.labels])
+
+
+def _inside(box: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """``box`` without what lies outside an image of ``size``: left, top, right, bottom."""
+    left, top, right, bottom = box
+    cut = max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
+    if cut[0] >= cut[2] or cut[1] >= cut[3]:
+        raise ValueError(f"its bounding box {list(box)} lies outside its {size[0]} x {size[1]} pixels")
+    return cut
 
 
 def listing(names: Sequence[str], limit: int = 5) -> str:

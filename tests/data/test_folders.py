@@ -185,7 +185,7 @@ def test_refusals_are_one_line_naming_the_folder(tmp_path, case):
 
 def test_a_file_is_no_data_set(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"")
-    with pytest.raises(EnvironmentFault, match=r"set\.zip: expected a folder of images, got a file"):
+    with pytest.raises(EnvironmentFault, match=r"set\.zip: expected train/CLASS/.*, got a file"):
         open_dataset(tmp_path / "set.zip")
 
 
