@@ -24,9 +24,11 @@ COMMANDS = {
     "inspect": ("inspect", "Show what a pack, an ONNX file or a TensorRT plan holds."),
     "verify": ("verify", "Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime."),
     "export": ("export", "Write tasks as ONNX files, each checked against the pack."),
-    "eval": ("evaluate", "Measure a task's accuracy on images, in ONNX Runtime."),
+    "eval": ("evaluate", "Measure a task's errors on images, in ONNX Runtime."),
     "bench": ("bench", "Measure latency, throughput and memory of tasks in ONNX Runtime."),
     "delta": ("delta", "Move one task between packs as a single file."),
+    "experiment": ("experiment", "Run what an experiment's recipe asks for and is not done yet."),
+    "report": ("report", "Write an experiments folder's tables and figures as HTML and Markdown."),
     "demo": ("demo", "Train, verify, export and measure the quickstart in this folder."),
 }
 EXTRAS = {
@@ -34,6 +36,8 @@ EXTRAS = {
     "torchvision": "train",
     "onnxscript": "train",
     "sklearn": "train",
+    "scipy": "train",
+    "torch_pruning": "filters",
     "matplotlib": "train",
     "tomli": "train",
     "PIL": "images",

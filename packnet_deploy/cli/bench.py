@@ -32,10 +32,11 @@ def command(
     csv_file: Path | None,
     **_: Any,
 ) -> None:
-    """Measure latency, throughput and memory of tasks in ONNX Runtime.
+    """Measure latency, throughput, memory and switching time of tasks in ONNX Runtime.
 
-    Each task's session alone, then all of them held together, each in a process of its own. Measures a pack's tasks
-    (exported to a temporary folder), or MODEL.onnx files as they are.
+    Each task's session alone, then all of them held together, each in a process of its own. Measures MODEL.onnx files
+    as they are, or a pack's tasks, exported to a temporary folder: then in every layout that serves several tasks,
+    with a recommendation for this machine.
     """
     from packnet_deploy.bench.plan import run_bench
     from packnet_deploy.cli.show import console
@@ -44,11 +45,12 @@ def command(
     options = BenchOptions(**given(context, BenchOptions))
     if models and (tasks or pack):
         raise UsageError("expected MODEL.onnx files, or --pack and --task; got both")
-    if len({model.stem for model in models}) < len(models):
-        raise UsageError("models: expected files of different names, got the same name twice")
     with tempfile.TemporaryDirectory() as folder:
-        files = {m.stem: m for m in models} if models else _exported(pack, tasks, Path(folder))
-        report = run_bench(files, options)
+        if models:
+            report = run_bench(_as_they_are(models), options)
+        else:
+            dense, others = _exported(pack, tasks, Path(folder))
+            report = run_bench(dense, options, others=others)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
@@ -59,11 +61,36 @@ def command(
         csv_file.write_text(report.to_csv(), encoding="utf-8")
 
 
-def _exported(pack: Path | None, tasks: tuple[str, ...], folder: Path) -> dict[str, Path]:
-    from packnet_deploy.export.api import export_task
+def _as_they_are(models: tuple[Path, ...]) -> dict[str, Path]:
+    """Files of one task go by their file names; a selector, or a folder, by its tasks."""
+    from packnet_deploy.errors import UsageError
+    from packnet_deploy.runners.exported import tasks_in
+
+    files: dict[str, Path] = {}
+    for model in models:
+        tasks = tasks_in(model)
+        for name, path in tasks.items() if len(tasks) > 1 or model.is_dir() else [(model.stem, model)]:
+            if name in files:
+                raise UsageError(f"models: '{name}' is in {files[name]} and in {path}; expected each name once")
+            files[name] = path
+    return files
+
+
+def _exported(
+    pack: Path | None, tasks: tuple[str, ...], folder: Path
+) -> tuple[dict[str, Path], dict[str, dict[str, Path]]]:
+    """Every task's dense file; and by strategy, where there are several tasks, the files of the other layouts."""
+    from packnet_deploy.export.api import export_selector, export_task
+    from packnet_deploy.export.folder import export_shared
+    from packnet_deploy.export.options import ExportOptions
 
     opened = open_chosen(pack)
     names = [opened.task(name).name for name in tasks] or [entry.name for entry in opened.tasks]
-    for name in names:
-        export_task(opened, name, folder / f"{name}.onnx")
-    return {name: folder / f"{name}.onnx" for name in names}
+    dense = {name: export_task(opened, name, folder / f"{name}.onnx").files[0] for name in names}
+    if len(names) == 1:
+        return dense, {}
+    shared = {name: folder / "shared" / f"{name}.onnx" for name in names}
+    export_shared(opened, names, folder / "shared", ExportOptions(layout="shared"))
+    export_selector(opened, folder / "selector.onnx", ExportOptions(layout="selector"))
+    selector = dict.fromkeys(names, folder / "selector.onnx")
+    return dense, {"shared": shared, "mapped": shared, "selector": selector}

@@ -25,7 +25,7 @@ def command() -> None:
     from packnet_deploy.export.api import export_task
     from packnet_deploy.export.verify import verify_pack
     from packnet_deploy.pack import Pack
-    from packnet_deploy.training.options import QUICKSTART_RECIPE, read_recipe
+    from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
     screen = console()
     path, changes = train_all(read_recipe(QUICKSTART_RECIPE))
@@ -33,14 +33,14 @@ def command() -> None:
     names = [entry.name for entry in pack.tasks]
     checks = {check.task: check for check in verify_pack(pack)}
     reports = {name: export_task(pack, name, Path(f"{name}.onnx")) for name in names}
-    accuracies = {name: measure(pack, name, QUICKSTART_DATA.format(task=name)).top1 for name in names}
+    errors = {name: measure(pack, name, QUICKSTART_DATA.format(task=name)).top1 for name in names}
     screen.print("measuring latency, each task alone and all together …")
     bench = run_bench({name: report.files[0] for name, report in reports.items()}, BenchOptions(seconds=BENCH_SECONDS))
 
     shown = table(
         f"{path} and its exports, all three tasks packed",
         ("task",),
-        ("test", "change", "delta", "ONNX", "export diff\n÷ scale", "p50\n1 image", "p50\n32 img"),
+        ("test\nerror", "change", "delta", "ONNX", "export diff\n÷ scale", "p50\n1 image", "p50\n32 img"),
     )
     latency = {
         (row.task, row.batch): row.timing.p50_ms
@@ -53,7 +53,7 @@ def command() -> None:
         assert difference is not None
         shown.add_row(
             entry.name,
-            percent(accuracies[entry.name]),
+            percent(errors[entry.name]),
             f"{changes[entry.name]:g}" if entry.name in changes else "-",
             size(entry.bytes),
             size(report.bytes),

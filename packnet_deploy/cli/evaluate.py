@@ -22,21 +22,19 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
 def command(task: str, data: str, pack: Path | None, split: str, batch_size: int, device: str) -> None:
-    """Measure a task's accuracy on images, in ONNX Runtime.
+    """Measure a task's errors on images, in ONNX Runtime.
 
     Uses the pack alone, no PyTorch; images are prepared exactly as in training.
     """
     from packnet_deploy.cli.show import percent
 
     found = measure(open_chosen(pack), task, data, split=split, batch_size=batch_size, device=device)
-    wider = f", top-5 {percent(found.top5)}" if found.classes > 5 else ""
-    click.echo(
-        f"{task}: top-1 {percent(found.top1)}{wider}  ({found.images:,} images of {data}, {found.classes} classes)"
-    )
+    images = f"{found.images:,} images of {data}, {found.classes} classes"
+    click.echo(f"{task}: top-1 error {percent(found.top1)}, top-5 error {percent(found.top5)}  ({images})")
 
 
-class Accuracy(NamedTuple):
-    """Top-1 and top-5 accuracy, 0..1, over so many images and classes."""
+class Measured(NamedTuple):
+    """Top-1 and top-5 error, 0..1, over so many images and classes."""
 
     top1: float
     top5: float
@@ -46,8 +44,8 @@ class Accuracy(NamedTuple):
 
 def measure(
     pack: Pack, task: str, data: str, split: str = "test", batch_size: int = 32, device: str = "cpu"
-) -> Accuracy:
-    """A task's accuracy on a split of a data set, its export run in ONNX Runtime."""
+) -> Measured:
+    """A task's errors on a split of a data set, its export run in ONNX Runtime."""
     import numpy as np
 
     from packnet_deploy.data import open_split
@@ -66,4 +64,4 @@ def measure(
                 best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
                 hits = best == labels[:, None]
                 top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
-    return Accuracy(top1 / len(images), top5 / len(images), len(images), len(classes))
+    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes))

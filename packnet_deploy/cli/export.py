@@ -3,58 +3,114 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
+from packnet_deploy.export.options import ExportOptions
+
+if TYPE_CHECKING:
+    from packnet_deploy.export.report import ExportReport
+    from packnet_deploy.pack import Pack
 
 
 @click.command()
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="The task; may be repeated.")
-@click.option("--all-tasks", is_flag=True, help="Every task of the pack.")
+@click.option("--all-tasks", is_flag=True, help="Every task of the pack. A selector always holds them all.")
 @pack_option
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The file, for one task; the folder, for several.  [default: TASK.onnx in this folder]",
+    help="The file, or for several dense or sparse exports their folder.  "
+    "[default: TASK.onnx; PACK.shared for layout shared; PACK.onnx for selector; models for Triton]",
 )
 @click.option(
-    "--layout",
-    default="dense",
+    "--format",
+    "target",
+    type=click.Choice(["onnx", "triton"]),
+    default="onnx",
     show_default=True,
-    help="dense: one self-contained ONNX. sparse: smaller where less than a third of the weights are owned; "
-    "ONNX Runtime only, and no faster.",
+    help="triton: a model repository for Triton Inference Server, one model per task.",
 )
-@click.option("--no-verify", is_flag=True, help="Leave out the check in ONNX Runtime.")
+@flags_of(ExportOptions)
+@click.pass_context
 def command(
-    tasks: tuple[str, ...], all_tasks: bool, pack: Path | None, output: Path | None, layout: str, no_verify: bool
+    context: click.Context,
+    /,
+    tasks: tuple[str, ...],
+    all_tasks: bool,
+    pack: Path | None,
+    output: Path | None,
+    target: str,
+    **_: Any,
 ) -> None:
     """Write tasks as ONNX files, each checked against the pack.
 
-    A file takes its name only after ONNX Runtime has given the pack's own logits with it (to 1e-4 of their scale).
-    Input `images`, float32 [batch, channels, height, width]; output `logits`. Needs no PyTorch.
+    A file takes its name only after ONNX Runtime has given the pack's own logits with it.
+    Input `images`, float32 [batch, channels, height, width]; output `logits`, float32. Needs no PyTorch.
     """
-    from packnet_deploy.cli.show import console, size, table
-    from packnet_deploy.export.api import export_task
-
+    options = ExportOptions(**given(context, ExportOptions))
     opened = open_chosen(pack)
-    names = chosen_tasks(opened, tasks, all_tasks)
-    several = all_tasks or len(names) > 1
-    if several and output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    reports = []
-    for name in names:
-        target = (output or Path()) / f"{name}.onnx" if several else output or Path(f"{name}.onnx")
-        reports.append(export_task(opened, name, target, layout=layout, verify=not no_verify))
+    if target == "triton":
+        _show(_export_triton(opened, tasks, all_tasks, output, options))
+    else:
+        _show(_export(opened, tasks, all_tasks, output, options))
+
+
+def _export(
+    pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: ExportOptions
+) -> list[ExportReport]:
+    from packnet_deploy.errors import UsageError
+    from packnet_deploy.export.api import export_selector, export_task
+    from packnet_deploy.export.folder import export_shared
+
+    stem = pack.path.resolve().name.removesuffix(".pack")
+    if options.layout == "selector":
+        if tasks:
+            raise UsageError("--task: a selector holds every task of the pack; leave --task out")
+        return [export_selector(pack, output or Path(f"{stem}.onnx"), options)]
+    names = chosen_tasks(pack, tasks, all_tasks)
+    if options.layout == "shared":
+        return [export_shared(pack, names, output or Path(f"{stem}.shared"), options)]
+    if all_tasks or len(names) > 1:
+        folder = output or Path()
+        folder.mkdir(parents=True, exist_ok=True)
+        return [export_task(pack, name, folder / f"{name}.onnx", options) for name in names]
+    return [export_task(pack, name, output or Path(f"{name}.onnx"), options) for name in names]
+
+
+def _export_triton(
+    pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: ExportOptions
+) -> list[ExportReport]:
+    from packnet_deploy.export.triton import export_triton
+
+    repository = output or Path("models")
+    return [export_triton(pack, name, repository, options) for name in chosen_tasks(pack, tasks, all_tasks)]
+
+
+def _show(reports: list[ExportReport]) -> None:
+    from packnet_deploy.cli.show import console, size, table
+
     shown = table("", ("task", "file"), ("bytes", "logits differ by", "allowed"))
     for report in reports:
-        difference = report.difference
-        checked = (
-            (f"{difference.max_difference:.2g}", f"{difference.allowed:.2g}") if difference else ("not checked", "")
-        )
-        shown.add_row(report.task, ", ".join(map(str, report.files)), size(report.bytes), *checked)
+        for row, task in enumerate(report.tasks):
+            difference = report.differences.get(task)
+            checked = (
+                (f"{difference.max_difference:.2g}", f"{difference.allowed:.2g}") if difference else ("not checked", "")
+            )
+            files, written = (_files(report, row), size(report.bytes)) if row == 0 else (_files(report, row), "")
+            shown.add_row(task, files, written, *checked)
     screen = console()
     screen.print(shown)
-    for note in dict.fromkeys(f"{report.task}: {report.note}" for report in reports if report.note):
+    for note in dict.fromkeys(f"{', '.join(report.tasks)}: {report.note}" for report in reports if report.note):
         screen.print(note)
+
+
+def _files(report: ExportReport, row: int) -> str:
+    """The files to name beside a report's task: its own graph in a folder; else all of them, once."""
+    if report.options.layout == "shared":
+        return str(report.files[row])
+    return ", ".join(map(str, report.files)) if row == 0 else ""

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "Path": click.Path(path_type=Path)}
-TUPLES = {"tuple[int, ...]": int}
+TUPLES = {"tuple[int, ...]": int, "tuple[str, ...]": str}
 
 
 def flags_of(options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -22,9 +22,11 @@ def flags_of(options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]
             kind = str(item.type).removesuffix(" | None")
             flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
             if kind in TUPLES:
-                flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default))
-                text = f"{text}; may be repeated  [default: {note}]"
+                flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default or ()))
+                text = f"{text}; may be repeated" + (f"  [default: {note}]" if note else "")
                 decorator = click.option(flag, item.name, type=TUPLES[kind], multiple=True, help=text)
+            elif kind == "bool":
+                decorator = click.option(f"{flag}/--no{flag[1:]}", default=item.default, show_default=True, help=text)
             else:
                 shown = item.default not in (None, "")
                 decorator = click.option(
@@ -37,6 +39,6 @@ def flags_of(options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 def given(context: click.Context, options: type) -> dict[str, Any]:
-    """The fields that the user set on the command line."""
+    """The fields that the user set on the command line; ``options`` takes them as they are."""
     names = (item.name for item in fields(options))
     return {n: context.params[n] for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}

@@ -36,6 +36,21 @@ def path_to_grow(chosen: Path | None) -> Path:
     return chosen or _only_one_here() or NEW_PACK
 
 
+def path_to_resume(chosen: Path | None) -> Path:
+    """The pack that an interrupted training was to make or to grow: the path given, or the only one here.
+
+    Raises:
+        UsageError: there is none, or several.
+    """
+    if chosen is not None:
+        return chosen
+    found = sorted(path.parent for path in Path().glob("*.train/tasks.json"))
+    if len(found) != 1:
+        what = f"several ({', '.join(map(str, found))}); name one by --pack" if found else "none in this folder"
+        raise UsageError(f"--resume: expected one *.train/ folder to go on with, got {what}")
+    return found[0].with_suffix(".pack")
+
+
 def chosen_tasks(pack: Pack, names: tuple[str, ...], all_tasks: bool) -> list[str]:
     """The tasks a command is asked for, each known to the pack.
 

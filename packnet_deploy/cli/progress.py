@@ -6,9 +6,13 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from packnet_deploy.cli.show import percent
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from packnet_deploy.training.metrics import Errors
 
 
 class PlainProgress:
@@ -25,18 +29,18 @@ class PlainProgress:
     ) -> None:
         pass
 
-    def phase(self, name: str, epochs: int, batches: int) -> None:
-        self._name, self._epochs, self._begun = name, epochs, time.perf_counter()
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        self._name, self._first, self._end, self._begun = name, begin, end, time.perf_counter()
         self._images = 0
 
     def batch(self, images: int, loss: float) -> None:
         self._images += images
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
         passed = time.perf_counter() - self._begun
-        left = passed / epoch * (self._epochs - epoch)
+        left = passed / (epoch - self._first) * (self._end - epoch)
         self._line(
-            f"{self._name}  epoch {epoch}/{self._epochs}  loss {loss:.3f}  validation {100 * accuracy:.1f} %  "
+            f"{self._name}  epoch {epoch}/{self._end}  loss {loss:.3f}  validation error {percent(val.top1)}  "
             f"{self._images / passed:,.0f} images/s  {left:.0f} s left"
         )
 
@@ -45,7 +49,7 @@ class PlainProgress:
 
 
 class BarProgress(PlainProgress):
-    """The same on a terminal: one bar a phase, with images/s, loss, accuracy and the time left."""
+    """The same on a terminal: one bar a phase, with images/s, loss, error and the time left."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -69,19 +73,19 @@ class BarProgress(PlainProgress):
     ) -> None:
         self._bars.stop()
 
-    def phase(self, name: str, epochs: int, batches: int) -> None:
-        super().phase(name, epochs, batches)
-        self._accuracy = ""
-        self._bar = self._bars.add_task(name, total=epochs * batches, figures="")
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        super().phase(name, begin, end, batches)
+        self._error = ""
+        self._bar = self._bars.add_task(name, total=(end - begin) * batches, figures="")
 
     def batch(self, images: int, loss: float) -> None:
         super().batch(images, loss)
         assert self._bar is not None
         rate = self._images / (time.perf_counter() - self._begun)
-        self._bars.update(self._bar, advance=1, figures=f"{rate:,.0f} images/s  loss {loss:.3f}{self._accuracy}")
+        self._bars.update(self._bar, advance=1, figures=f"{rate:,.0f} images/s  loss {loss:.3f}{self._error}")
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
-        self._accuracy = f"  validation {100 * accuracy:.1f} %"
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+        self._error = f"  validation error {percent(val.top1)}"
 
 
 def progress(console: Console) -> PlainProgress:

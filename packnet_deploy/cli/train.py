@@ -1,7 +1,8 @@
-"""``packnet train``: recipes, single tasks, and the table at the end."""
+"""``packnet train``: recipes, single tasks, going on after an interruption, and the table at the end."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,40 +11,64 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packnet_deploy.cli.flags import flags_of, given
-from packnet_deploy.cli.packs import path_to_grow
-from packnet_deploy.training.options import QUICKSTART_RECIPE, TrainOptions, read_recipe
+from packnet_deploy.cli.packs import path_to_grow, path_to_resume
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
 if TYPE_CHECKING:
     from packnet_deploy.pack import Pack
-    from packnet_deploy.training.run import TaskResult
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, to the same weights.")
+@click.option("--list-archs", is_flag=True, help="List the networks that --arch knows, and their weights.")
 @flags_of(TrainOptions)
 @click.pass_context
-def command(context: click.Context, /, recipe: Path | None, **_: Any) -> None:
+def command(context: click.Context, /, recipe: Path | None, resume: bool, list_archs: bool, **_: Any) -> None:
     """Train tasks into a pack: a recipe, one task, or the built-in quickstart.
 
     \b
     packnet train                              the quickstart: three tasks into quickstart.pack
     packnet train RECIPE.toml                  the tasks of a recipe; those in the pack already are skipped
     packnet train --task NAME --data DIR       one task: the first makes the pack, later ones are added to it
+    packnet train --resume                     whatever was interrupted here
 
-    Flags win over the recipe. Without images, --epochs 0 --retrain-epochs 0 takes a trained network as the first task.
+    Flags win over the recipe. A new pack begins with the pretrained network itself as task 'pretrained', half of its
+    weights freed; --start task leaves that out. --epochs 0 --retrain-epochs 0 takes any trained network as task 1.
+    Beside birds.pack, birds.train/ keeps logs, results and the checkpoint. Several GPUs or processes:
+    torchrun --nproc-per-node N -m packnet_deploy train ...
     """
+    if list_archs:
+        _print_archs()
+        return
     options = given(context, TrainOptions)
     if recipe is not None and {"task", "data"} & options.keys():
         raise click.UsageError("--task and --data train one task; leave them out with a recipe", context)
     if "data" in options and "task" not in options:
         raise click.UsageError("--data: which task are these images? Give --task NAME too", context)
     if "task" in options:
-        train_all([TrainOptions(**options)])
+        train_all([TrainOptions(**options)], resume)
+    elif resume and recipe is None:
+        _resume(options)
     else:
-        train_all(read_recipe(recipe or QUICKSTART_RECIPE, **options))
+        train_all(read_recipe(recipe or QUICKSTART_RECIPE, **options), resume)
 
 
-def train_all(tasks: Sequence[TrainOptions]) -> tuple[Path, dict[str, float]]:
+def _resume(options: Mapping[str, Any]) -> None:
+    """Go on with the tasks asked for last."""
+    from packnet_deploy.training.folder import TrainFolder
+
+    if more := sorted(options.keys() - {"pack", "device", "workers"}):
+        raise click.UsageError(f"--resume takes all options from the interrupted training; leave out {', '.join(more)}")
+    pack = path_to_resume(options.get("pack"))
+    tasks = TrainFolder.beside(pack).read_tasks()
+    if "pack" not in options and tasks[0].pack is not None:
+        pack = pack.with_name(tasks[0].pack.name)  # which need not end in .pack
+    train_all([replace(task, **{**options, "pack": pack}) for task in tasks], resume=True)
+
+
+def train_all(tasks: Sequence[TrainOptions], resume: bool = False) -> tuple[Path, dict[str, float]]:
     """Train the tasks one after the other, showing progress and a table.
 
     Returns:
@@ -51,54 +76,63 @@ def train_all(tasks: Sequence[TrainOptions]) -> tuple[Path, dict[str, float]]:
     """
     from packnet_deploy.cli.progress import progress
     from packnet_deploy.cli.show import console
-    from packnet_deploy.pack import Pack
-    from packnet_deploy.training.run import train_task
+    from packnet_deploy.training.run import train_tasks
+    from packnet_deploy.training.start import with_network_first
 
     screen = console()
-    results: dict[str, TaskResult] = {}
+    screen.quiet = os.environ.get("RANK", "0") != "0"  # one of several processes talks
     path = path_to_grow(tasks[0].pack)
-    several = len(tasks) > 1
-    for options in tasks:
-        path = options.pack or path
-        if several and path.exists() and any(entry.name == options.task for entry in Pack.open(path).tasks):
-            screen.print(f"{options.task}: in {path} already, skipped")
-            continue
-        screen.print(f"{options.task}: training into {path}")
-        with progress(screen) as watcher:
-            results[options.task] = train_task(replace(options, pack=path), path, watcher)
+    tasks = with_network_first(tasks, path, resume)
     changes: dict[str, float] = {}
-    for result in results.values():
-        changes |= {task: max(change, changes.get(task, 0.0)) for task, change in result.change.items()}
-    _print_table(Pack.open(path), changes)
+    packs: dict[Path, None] = {}
+    with progress(screen) as watcher:
+        for result in train_tasks(tasks, path, watcher, resume=resume):
+            packs[result.pack.path] = None
+            for image in result.skipped:
+                screen.print(f"{result.task}: left out, cannot be read: {image}", soft_wrap=True)
+            for task, change in result.change.items():
+                changes[task] = max(change, changes.get(task, 0.0))
+    if not screen.quiet:
+        for trained in packs or {path: None}:
+            _print_table(trained, changes)
     return path, changes
 
 
-def _print_table(pack: Pack, changes: Mapping[str, float]) -> None:
+def _print_table(path: Path, changes: Mapping[str, float]) -> None:
     from packnet_deploy.cli.show import console, percent, size, table
+    from packnet_deploy.pack import Pack
 
-    shown = table(
-        str(pack.path),
-        ("task",),
-        ("trained", "pruned", "retrained", "test", "free", "delta", "change"),
-    )
+    pack = Pack.open(path)
+    columns = ("trained", "pruned", "retrained", "test", "top-5", "free", "delta", "change")
+    shown = table(str(pack.path), ("task",), columns)
     free = pack.manifest.weights
     for entry, owned in zip(pack.tasks, _owned(pack), strict=True):
         free -= owned
-        report = pack.header(entry.name).report
-        figures = [
-            percent(report.get(f"accuracy_{key}"))
-            for key in ("before_pruning", "after_pruning", "after_retraining", "test")
-        ]
+        errors = pack.header(entry.name).report.get("errors", {})
+        figures = [errors.get(moment, {}).get("val", [None])[0] for moment in columns[:3]]
+        figures += errors.get("retrained", {}).get("test", [None, None])
         change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
-        shown.add_row(entry.name, *figures, percent(free / pack.manifest.weights), size(entry.bytes), change)
+        shown.add_row(
+            entry.name, *map(percent, figures), percent(free / pack.manifest.weights), size(entry.bytes), change
+        )
     screen = console()
     screen.print(shown)
     screen.print(
-        "Accuracy on the validation images after training, after pruning, after retraining; then on the test images. "
-        "free: weights left for later tasks. change: how far an older task's probe logits moved while newer tasks "
-        "were trained.",
+        "Top-1 error on the validation images after training, after pruning, after retraining; then top-1 and top-5 on "
+        "the test images. free: weights left for later tasks. change: how far an older task's probe logits moved "
+        "while newer tasks were trained.",
         soft_wrap=True,
     )
+
+
+def _print_archs() -> None:
+    from packnet_deploy.cli.show import console, table
+    from packnet_deploy.training.backbones import arch_table
+
+    shown = table("networks", ("name", "head", "weights"), ("packable weights", "input"))
+    for arch in arch_table():
+        shown.add_row(arch.name, arch.head, ", ".join(arch.weights), f"{arch.packable:,}", f"{arch.input_size} px")
+    console().print(shown)
 
 
 def _owned(pack: Pack) -> list[int]:

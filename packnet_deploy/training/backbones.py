@@ -1,48 +1,74 @@
-"""Networks by name, and weights to start from: torchvision's convolutional classifiers, and the quickstart's own.
+"""Networks by name, filled with weights: torchvision's convolutional classifiers, and the quickstart's own.
 
-Which layers of a network are packable is network.py's business; here it is built, filled, and its head found.
+Which layers of a network are packable is packable.py's business, what ``--weights`` can name pretrained.py's.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+import difflib
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import InputSpec
+from packnet_deploy.training.packable import packable_weights
+from packnet_deploy.training.pretrained import preprocessing, read_weights, weights_names
 
 QUICKSTART = "quickstart"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = 1000
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+# Transformers; most of them learn in bare parameters too (position embeddings, fused attention weights).
 _NOT_CONVOLUTIONAL = ("vit_", "swin", "maxvit")
 
 
+class ArchInfo(NamedTuple):
+    """One line about a network that ``build`` knows.
+
+    Attributes:
+        packable: how many weights tasks share out among them.
+        head: the output layer's module name.
+        input_size: side of the images that it is made for, pixels.
+        weights: names of its pretrained weights, the one that ``imagenet`` stands for first.
+    """
+
+    name: str
+    packable: int
+    head: str
+    input_size: int
+    weights: tuple[str, ...]
+
+
 def archs() -> list[str]:
-    """The names ``build`` knows."""
-    names = torchvision.models.list_models(torchvision.models)
-    return [QUICKSTART, *(name for name in names if not name.startswith(_NOT_CONVOLUTIONAL))]
+    """The names ``build`` knows; each of these networks can be packed."""
+    return [QUICKSTART, *(name for name in _torchvision() if not name.startswith(_NOT_CONVOLUTIONAL))]
+
+
+def arch_table() -> list[ArchInfo]:
+    """All networks that ``build`` knows, without memory for a single weight; takes two to four seconds."""
+    table = []
+    for arch in archs():
+        with Weightless():
+            module, head = build(arch, IMAGENET_CLASSES)
+        packable = sum(weight.numel() for weight in packable_weights(module, head).values())
+        size = input_spec(arch, None).shape[1]
+        table.append(ArchInfo(arch, packable, head, size, () if arch == QUICKSTART else weights_names(arch)))
+    return table
 
 
 def build(arch: str, classes: int) -> tuple[nn.Module, str]:
     """A randomly initialised network with ``classes`` outputs, and its head's module name.
 
     Raises:
-        UsageError: the name is not known; suggests near ones.
+        UsageError: the name is not known, and suggests near ones; or the network cannot be packed.
     """
     if arch == QUICKSTART:
         return quickstart_network(classes), "head"
     if arch not in archs():
-        import difflib
-
-        near = ", ".join(difflib.get_close_matches(arch, archs(), n=4)) or "resnet18, squeezenet1_1, vgg16"
-        raise UsageError(f"--arch {arch!r}: not a network known here; did you mean one of: {near}")
+        _refuse(arch)
     options: dict[str, Any] = {"weights": None, "num_classes": classes}
     if arch in _WITH_AUXILIARY_HEADS:
         options |= {"aux_logits": False, "init_weights": True}
@@ -62,18 +88,20 @@ def head_name(module: nn.Module) -> str:
     return names[-1]
 
 
-def input_spec(arch: str, image_size: int | None) -> InputSpec:
-    """The input a network is trained on: its own size unless ``image_size`` is given, the paper's resize ratio.
+def input_spec(arch: str, image_size: int | None, weights: str = "none") -> InputSpec:
+    """The input a network is trained on: what its ``weights`` expect, but with the paper's resize ratio.
+
+    Args:
+        image_size: another side than theirs, pixels.
 
     Source of the ratio: resize to 256, crop 224 (paper, section 4).
     """
     if arch == QUICKSTART:
         size = image_size or 32
         return InputSpec((3, size, size), (0.5,) * 3, (0.25,) * 3, resize=round(size * 36 / 32))
-    size = image_size or (299 if arch == "inception_v3" else 224)
-    # Torchvision's weights of these two came from TensorFlow; there the network rescales its input to this.
-    mean, std = ((0.5,) * 3, (0.5,) * 3) if arch in _WITH_AUXILIARY_HEADS else (IMAGENET_MEAN, IMAGENET_STD)
-    return InputSpec((3, size, size), mean, std, resize=round(size * 256 / 224))
+    expected = preprocessing(arch, weights)
+    size = image_size or expected.size
+    return InputSpec((3, size, size), expected.mean, expected.std, resize=round(size * 256 / 224))
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -82,86 +110,52 @@ def imagenet_class_names() -> tuple[str, ...]:
 
 
 class Start(NamedTuple):
-    """A network to begin with; ``head_is_trained`` unless its weights came without one."""
+    """A network to begin with.
+
+    Attributes:
+        head_is_trained: False if its weights came without a head.
+        untrained: the backbone's tensors that its weights have no values for; they are random.
+    """
 
     module: nn.Module
     head: str
     head_is_trained: bool
+    untrained: tuple[str, ...] = ()
 
 
 def build_from(arch: str, weights: str) -> Start:
-    """A network filled with ``weights``: ``none``, ``imagenet`` (torchvision's default ones), or a file.
+    """A network filled with ``weights``: ``none``, one of torchvision's names (pretrained.py), or a file.
 
     The network is as wide as the weights' head; the head of a file without one keeps random values.
 
     Raises:
+        UsageError: neither a name of weights nor a file.
         EnvironmentFault: the weights cannot be had.
         ArtefactError: the file does not fit the network; names the first differences.
     """
     if weights == "none":
         return Start(*build(arch, IMAGENET_CLASSES), head_is_trained=False)
-    state = _download(arch) if weights == "imagenet" else read_state(Path(weights))
-    _, head = build(arch, IMAGENET_CLASSES)
+    state = read_weights(arch, weights)
+    with Weightless():
+        _, head = build(arch, IMAGENET_CLASSES)
     head_weight = state.get(f"{head}.weight")
     width = len(head_weight) if head_weight is not None and head_weight.ndim else IMAGENET_CLASSES
     module, head = build(arch, width)
     own = module.state_dict()
-    fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    void = {name for name in own.keys() & state.keys() if bool(state[name].isnan().all())}
+    fits = {n: value for n, value in state.items() if n in own and n not in void and own[n].shape == value.shape}
     optional = {name for name in own if name.startswith(f"{head}.") or name.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - fits.keys() - optional)
+    missing = sorted(own.keys() - fits.keys() - optional - void)
     unknown = sorted(name for name in state.keys() - own.keys() if not name.startswith(("AuxLogits", "aux")))
     if missing or unknown:
         raise ArtefactError(
             f"{weights}: not {arch}'s weights: {len(missing)} tensors missing or of another shape "
             f"({', '.join(missing[:3]) or '-'}), {len(unknown)} unknown ({', '.join(unknown[:3]) or '-'})"
         )
-    module.load_state_dict(fits, strict=False)
-    return Start(module, head, head_is_trained=f"{head}.weight" in fits)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a ``.pth``/``.pt`` file (read as weights only, so nothing in it runs) or ``.safetensors``.
-
-    Raises:
-        EnvironmentFault: no such file.
-        ArtefactError: it is not a state dict.
-    """
-    if not path.is_file():
-        raise EnvironmentFault(f"--weights {path}: no such file; give a state-dict file, 'imagenet' or 'none'")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # PyTorch's message advises to run the file's code; never do
-        raise ArtefactError(
-            f"{path}: not a state-dict file (it holds more than plain tensors, or is damaged)"
-        ) from error
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ArtefactError(f"{path}: not a state-dict file ({reason})") from error
-    for key in ("state_dict", "model"):  # as training scripts wrap it
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ArtefactError(f"{path}: expected a state dict (names to tensors), got {type(state).__name__}")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _download(arch: str) -> dict[str, Tensor]:
-    if arch == QUICKSTART:
-        raise UsageError(f"--weights imagenet: {QUICKSTART} has no pretrained weights; use --weights none")
-    try:
-        chosen = torchvision.models.get_model_weights(arch).DEFAULT
-        return dict(chosen.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:
-        raise EnvironmentFault(
-            f"--weights imagenet: torchvision could not fetch {arch}'s weights ({error}); "
-            "fetch them elsewhere and give the file, or use --weights none"
-        ) from error
+    with torch.no_grad():
+        for name, value in fits.items():  # MNASNet's load_state_dict wants more than tensors
+            own[name].copy_(value)
+    return Start(module, head, f"{head}.weight" in fits, tuple(sorted(void - optional)))
 
 
 def quickstart_network(classes: int) -> nn.Module:
@@ -179,3 +173,40 @@ def quickstart_network(classes: int) -> nn.Module:
     network.add_module("flatten", nn.Flatten())
     network.add_module("head", nn.Linear(128, classes))
     return network
+
+
+def _torchvision() -> list[str]:
+    return list(torchvision.models.list_models(torchvision.models))
+
+
+class Weightless(TorchFunctionMode):
+    """Modules built inside get weights without values or memory, on PyTorch's meta device.
+
+    ``torch.device("meta")`` would also send the tensors there that RegNet computes its widths with, and would take
+    twice the time to initialise nothing.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name, target = getattr(func, "__name__", ""), args[0] if args else kwargs.get("tensor")
+        if name.endswith("_") and not name.endswith("__") and isinstance(target, Tensor) and target.is_meta:
+            return target  # normal_() and its like: nothing to fill
+        if func is torch.empty:  # what layers make their weights with
+            kwargs = kwargs | {"device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _refuse(arch: str) -> NoReturn:
+    """Say why ``build`` does not know a name."""
+    if arch not in _torchvision():
+        near = ", ".join(difflib.get_close_matches(arch, archs(), n=4)) or "resnet18, squeezenet1_1, vgg16"
+        raise UsageError(f"--arch {arch!r}: not a network known here; did you mean one of: {near}")
+    with Weightless():
+        module: nn.Module = torchvision.models.get_model(arch, weights=None)
+    try:
+        packable_weights(module, head_name(module))
+    except UsageError as error:
+        raise UsageError(f"--arch {arch}: {error}") from error
+    raise UsageError(f"--arch {arch}: not a convolutional network; pack it from Python: PackedNetwork(module, ...)")

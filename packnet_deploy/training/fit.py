@@ -1,23 +1,46 @@
-"""The training loop of one phase: epochs over a loader, the best epoch kept, judged on validation images."""
+"""The training loop of one phase: epochs over a loader, the best one kept, stopped and continued at any step.
+
+Who trains is a ``Trainee`` (a PackedNetwork, or a baseline's network), what is minimised an ``Objective``. Where the
+state of an interrupted phase is kept is the ``Supervisor``'s business.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from packnet_deploy.errors import CheckFailed
-from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.distributed import parallel, share_buffers, summed, world
+from packnet_deploy.training.metrics import Errors, errors
+from packnet_deploy.training.stages import Fit, Schedule
+
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+State = dict[str, Any]  # tensors and plain values only
+
+
+class Trainee(Protocol):
+    """What can be trained."""
+
+    @property
+    def module(self) -> nn.Module: ...
+    def trainable_parameters(self) -> Iterable[nn.Parameter]: ...
+    def guarded(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser, made to leave alone what must not change."""
 
 
 class Batches(Protocol):
     """Training batches: float images ``[b, c, h, w]`` and int64 labels ``[b]``, on the training device."""
 
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """The next iteration gives this epoch, its first ``skip`` batches left out."""
+
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -25,95 +48,168 @@ class Batches(Protocol):
 class Watcher(Protocol):
     """Is told how training goes; draws bars, prints lines, or nothing."""
 
-    def phase(self, name: str, epochs: int, batches: int) -> None:
-        """A phase of so many epochs begins, each of so many batches."""
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        """Epochs ``begin`` to ``end`` (exclusive, from 0) of a phase are next, each of so many batches."""
 
     def batch(self, images: int, loss: float) -> None:
         """One optimiser step is done."""
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
-        """An epoch (from 1) ended with this mean training loss and validation accuracy (0..1)."""
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+        """An epoch (from 1) ended with this mean training loss and these validation errors."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """SGD over some epochs; the learning rate is a tenth of ``lr`` from epoch ``drop_after`` on (paper, section 4)."""
+class EpochRecord:
+    """What one epoch came to: a row of log.csv."""
 
-    epochs: int
+    phase: str
+    epoch: int  # from 1
     lr: float
-    drop_after: int | None = None
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    loss: float
+    val: Errors
+    seconds: float  # validation included
+    images_per_second: float  # training alone
 
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.lr * (0.1 if self.drop_after is not None and epoch >= self.drop_after else 1.0)
+
+class Supervisor:
+    """Lets a phase be stopped and continued. This one never stops anything, and keeps nothing."""
+
+    def continued(self) -> State | None:
+        """The state to continue this phase from, if it was begun before; asked for once."""
+        return None
+
+    def stop_wanted(self) -> bool:
+        """Whether to stop after this step."""
+        return False
+
+    def stop(self, state: State) -> None:
+        """Keep the state of a phase that stops here, and raise."""
+
+    def epoch(self, record: EpochRecord, state: State) -> None:
+        """An epoch is over; ``state`` continues with the next one."""
+
+
+def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The objective of plain classification: mean over the batch."""
+    return nn.functional.cross_entropy(module(images), labels)
 
 
 def fit(
-    network: PackedNetwork,
-    schedule: Schedule,
+    network: Trainee,
+    stage: Fit,
     train: Batches,
     val: Iterable[tuple[Tensor, Tensor]],
     watcher: Watcher,
     *,
-    phase: str,
-    first_epoch: int = 0,
+    name: str,
+    objective: Objective = cross_entropy,
+    supervisor: Supervisor | None = None,
 ) -> None:
-    """Train what the network's phase lets change; ends with the weights of the best epoch on ``val``, of the later one
-    among equals, and of the last one without validation images.
-
-    Args:
-        first_epoch: number of epochs trained before in this task, so that no two show the images alike.
+    """Train what the network lets change; ends with the weights of the best epoch on ``val``, of the later one among
+    equals, and of the last one without validation images.
 
     Raises:
         CheckFailed: the loss is NaN or infinite; names step and learning rate.
     """
-    if schedule.epochs == 0:
-        return
-    parameters = list(network.trainable_parameters())
-    optimizer = torch.optim.SGD(
-        parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
-    )
-    network.guarded(optimizer)
-    module = network.module
-    watcher.phase(phase, schedule.epochs, len(train))
-    best, kept = -1.0, {}
-    for epoch in range(schedule.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.lr_at(epoch)
-        module.train()
-        train.set_epoch(first_epoch + epoch)
-        total, seen = 0.0, 0
-        for step, (images, labels) in enumerate(train):
-            optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(module(images), labels)
-            value = loss.item()
-            if not math.isfinite(value):
+    training = _Training(network, stage.schedule, objective, stage.begin)
+    supervisor = supervisor or Supervisor()
+    if (state := supervisor.continued()) is not None:
+        training.load(state)
+    watcher.phase(name, training.at.epoch, stage.end, len(train))
+    while (at := training.at).epoch < stage.end:
+        begun, seen_before = time.perf_counter(), at.seen
+        lr = training.begin_epoch()
+        train.set_epoch(stage.shown_before + at.epoch, skip=at.step)
+        for images, labels in train:
+            loss, count, stop = training.step(images, labels, supervisor.stop_wanted())
+            if not math.isfinite(loss):
                 raise CheckFailed(
-                    f"{phase}: the loss is {value} at step {step + 1} of epoch {epoch + 1}, learning rate "
-                    f"{schedule.lr_at(epoch):g}; try a lower --lr"
+                    f"{name}: the loss is {loss} at step {at.step} of epoch {at.epoch + 1}, learning rate {lr:g}; "
+                    "try a lower --lr"
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total, seen = total + value * len(labels), seen + len(labels)
-            watcher.batch(len(labels), value)
-        score = accuracy(module, val)
-        watcher.epoch(epoch + 1, total / seen, score)
-        if not score < best:  # NaN, without validation images: the last epoch
-            best = score
-            kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.load_state_dict(kept)
+            watcher.batch(count, loss)
+            if stop:
+                supervisor.stop(training.state())
+        trained_for = time.perf_counter() - begun
+        share_buffers(network.module)
+        scores = errors(network.module, val)
+        training.end_epoch(scores)
+        seconds, speed = time.perf_counter() - begun, (at.seen - seen_before) / trained_for
+        record = EpochRecord(stage.phase, at.epoch + 1, lr, at.loss_sum / at.seen, scores, seconds, speed)
+        supervisor.epoch(record, training.state())
+        watcher.epoch(record.epoch, record.loss, scores)
+    if training.at.kept:  # not without an epoch
+        network.module.load_state_dict(training.at.kept)
 
 
-@torch.inference_mode()
-def accuracy(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Top-1 accuracy, 0..1, in eval mode; NaN without images. The module's mode is put back."""
-    training = module.training
-    module.eval()
-    right = seen = 0
-    for images, labels in batches:
-        right += int((module(images).argmax(1) == labels).sum())
-        seen += len(labels)
-    module.train(training)
-    return right / seen if seen else math.nan
+@dataclass
+class _Progress:
+    """How far a phase has come: ``step`` steps into ``epoch``."""
+
+    epoch: int
+    step: int = 0
+    loss_sum: float = 0.0  # over the images of this epoch
+    seen: int = 0  # images of this epoch
+    best: float = math.inf  # validation error
+    kept: dict[str, Tensor] = field(default_factory=dict)  # the weights it belongs to
+
+
+class _Training:
+    """Optimiser, mixed precision and progress of one phase: all that has to be kept to continue it."""
+
+    def __init__(self, network: Trainee, schedule: Schedule, objective: Objective, first_epoch: int) -> None:
+        self.at = _Progress(first_epoch)
+        self._module, self._schedule, self._objective = network.module, schedule, objective
+        self._trained = parallel(network.module)
+        self._optimizer = network.guarded(make_optimizer(network.trainable_parameters(), schedule))
+        self._device = next(network.module.parameters()).device.type
+        self._amp = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[schedule.amp]
+        self._scaler = torch.amp.GradScaler(self._device, enabled=self._amp is torch.float16)
+
+    def state(self) -> State:
+        optimizer, scaler = self._optimizer.state_dict(), self._scaler.state_dict()
+        return {"progress": vars(self.at).copy(), "optimizer": optimizer, "scaler": scaler}
+
+    def load(self, state: State) -> None:
+        self.at = _Progress(**state["progress"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+    def begin_epoch(self) -> float:
+        """Returns the epoch's learning rate."""
+        self._module.train()
+        lr = self._schedule.lr_at(self.at.epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def step(self, images: Tensor, labels: Tensor, stop_wanted: bool) -> tuple[float, int, bool]:
+        """One optimiser step; the mean loss, the images and whether to stop, of all processes together."""
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self._device, self._amp, enabled=self._amp is not None):
+            loss = self._objective(self._trained, images, labels)
+        own = len(labels)
+        loss_sum, count, stop = summed([loss.item() * own, own, stop_wanted])
+        # Gradients are averaged over the processes, whose shares of a batch may differ by an image.
+        share = own * world().size / count
+        self._scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        at = self.at
+        at.step, at.loss_sum, at.seen = at.step + 1, at.loss_sum + loss_sum, at.seen + int(count)
+        return loss_sum / count, int(count), bool(stop)
+
+    def end_epoch(self, scores: Errors) -> None:
+        """Keep the weights if no epoch before was better; without validation images, always."""
+        at = self.at
+        if not scores.top1 > at.best:  # NaN is greater than nothing
+            # Copied whole: some modules' load_state_dict (MNASNet's) asks for the metadata beside the tensors.
+            at.best, at.kept = scores.top1, copy.deepcopy(self._module.state_dict())
+        self.at = _Progress(at.epoch + 1, best=at.best, kept=at.kept)
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimiser over ``parameters``."""
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    return torch.optim.SGD(parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)

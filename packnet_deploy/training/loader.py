@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from packnet_deploy.data.batches import in_threads, pixel_batches, usable_cores
 from packnet_deploy.data.preprocess import DRAWS, Pixels, ResizedImages, random_cut
 from packnet_deploy.data.splits import ImageSplit, TaskData
-from packnet_deploy.errors import PackNetError
+from packnet_deploy.errors import PackNetError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 
 MEMORY_LIMIT = 512 << 20  # bytes of resized images kept in memory
@@ -48,6 +48,9 @@ class TrainLoader:
     Yields float32 ``[b, c, h, w]`` and int64 ``[b]`` on ``device``. Every image comes once an epoch. A last batch of
     a single image, which BatchNorm cannot train on, is merged into the batch before it.
 
+    Args:
+        share: (process, processes) that train together; each gets its part of every batch, at least two images.
+
     Attributes:
         in_memory: the set is kept decoded; ``workers`` is 0 then.
     """
@@ -62,12 +65,13 @@ class TrainLoader:
         flip: bool,
         device: str | torch.device,
         memory_limit: int,
+        share: tuple[int, int],
     ) -> None:
         files = ResizedImages(split, spec)
         self.in_memory = _resized_bytes(files) <= memory_limit
         images = _decoded(files) if self.in_memory else files
         self.workers = 0 if self.in_memory else usable_cores() if workers is None else workers
-        self._epoch = _EpochOfBatches(len(split), batch_size, seed)
+        self._epoch = _EpochOfBatches(len(split), batch_size, seed, share)
         self._normalise = Normaliser(spec, device)
         self._loader = DataLoader(
             _RandomCuts(images, split.labels, spec, flip),
@@ -81,9 +85,9 @@ class TrainLoader:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives, counted from 0."""
-        self._epoch.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch that the next iteration gives, counted from 0, without its first ``skip`` batches."""
+        self._epoch.epoch, self._epoch.skip = epoch, skip
 
     def __len__(self) -> int:
         return len(self._epoch)
@@ -141,16 +145,19 @@ def train_loader(
     workers: int | None = None,
     device: str | torch.device = "cpu",
     memory_limit: int = MEMORY_LIMIT,
+    share: tuple[int, int] = (0, 1),
 ) -> TrainLoader:
     """Batches of a task's training images, randomly cut and, where ``data.flip`` allows, mirrored.
 
     Args:
         workers: decoding processes for a set too large for memory; by default one per usable core.
+        share: (process, processes) that train together; each gets its part of every batch.
 
     Raises:
+        UsageError: there are too few images for so many processes.
         EnvironmentFault: an image cannot be read (at once if the set fits into memory, else in an epoch).
     """
-    return TrainLoader(data.train, spec, batch_size, seed, workers, data.flip, device, memory_limit)
+    return TrainLoader(data.train, spec, batch_size, seed, workers, data.flip, device, memory_limit, share)
 
 
 class _View(NamedTuple):
@@ -161,16 +168,23 @@ class _View(NamedTuple):
 
 
 class _EpochOfBatches(Sampler[list[_View]]):
-    """The batches of one epoch; a pure function of (seed, epoch)."""
+    """The batches of one epoch, or one process's share of each; a pure function of (seed, epoch)."""
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, share: tuple[int, int]) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
+        self._rank, processes = share
+        least = 2 * processes if batch_size > 1 else processes  # BatchNorm cannot train on a single image
+        if processes > 1 and min(batch_size, count) < least:
+            raise UsageError(
+                f"{processes} processes: expected batches of {least} images or more, got --batch-size {batch_size} "
+                f"and {count} images; start fewer processes or use larger batches"
+            )
         ends = list(range(batch_size, count, batch_size))
-        if batch_size > 1 and ends and count - ends[-1] == 1:
+        if ends and count - ends[-1] < least:
             ends.pop()
-        self._count, self._ends, self._seed = count, ends, seed
-        self.epoch = 0
+        self._count, self._ends, self._seed, self._processes = count, ends, seed, processes
+        self.epoch = self.skip = 0
 
     def __len__(self) -> int:
         return len(self._ends) + 1
@@ -179,8 +193,9 @@ class _EpochOfBatches(Sampler[list[_View]]):
         rng = np.random.default_rng((self._seed, self.epoch))
         order = rng.permutation(self._count)
         draws = rng.random((self._count, DRAWS))  # row i belongs to image i, wherever the shuffle puts it
-        for indices in np.split(order, self._ends):
-            yield [_View(index, draws[index]) for index in indices.tolist()]
+        for indices in np.split(order, self._ends)[self.skip :]:
+            mine = indices[self._rank :: self._processes]
+            yield [_View(index, draws[index]) for index in mine.tolist()]
 
 
 class _RandomCuts(Dataset[Batch]):

@@ -1,13 +1,15 @@
-"""``packnet train``, one task: data, network, train → prune → retrain → freeze, and the pack grown by it.
+"""``packnet train``: data, network, train → prune → retrain → freeze, and the pack grown by it, task after task.
 
-Accuracies on the way are of the validation images; the test images give one final figure and decide nothing.
+What the stages of a task are is stages.py; this file runs them so that they can be stopped at any step, killed at
+any moment, and continued to the same bits. Errors on the way are of the validation images, which choose epochs; the
+test images are measured and decide nothing.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,268 +17,331 @@ from typing import Any
 import numpy as np
 import torch
 
-from packnet_deploy.data import TaskData, open_dataset
-from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.pack import Backbone, LayerCapacity, Pack, append_task, create_pack, probe_batch
+from packnet_deploy.data import ImageSplit, TaskData, open_dataset
+from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
 from packnet_deploy.pack.manifest import check_task_name
-from packnet_deploy.training import backbones
-from packnet_deploy.training.fit import Schedule, Watcher, accuracy, fit
+from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, read
+from packnet_deploy.training.distributed import World, joined, require_same_owners, wait_for_all
+from packnet_deploy.training.fit import Watcher, fit
+from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.loader import EvalLoader, TrainLoader, train_loader
+from packnet_deploy.training.metrics import errors
 from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.recipe import to_json
+from packnet_deploy.training.stages import Fit, Prune, rates, stages
+from packnet_deploy.training.start import check_addition, network_of, new_network, own_classes
 from packnet_deploy.training.trace import trace_skeleton
 
-DEFAULT_ARCH = "resnet18"
-DEFAULT_WEIGHTS = "imagenet"
+NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What training one task gave. Accuracies 0..1, NaN where there were no images to measure on.
+    """What training one task gave.
 
     Attributes:
-        before_pruning, after_pruning, after_retraining: on the validation images.
-        test: on the test images, once, at the end.
+        pack: the pack, grown.
         change: for every older task, the largest difference between its probe logits computed from the pack as it
             was and from the weights as they are now: 0.0, or training failed.
-        free: weights still free, of ``weights``.
+        skipped: images left out because they could not be read.
     """
 
     task: str
     pack: Pack
-    before_pruning: float
-    after_pruning: float
-    after_retraining: float
-    test: float
-    free: int
-    weights: int
-    delta_bytes: int
     change: Mapping[str, float] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Images:
+class Session:
+    """What the tasks of one command share.
+
+    Attributes:
+        resume: continue the task that was interrupted, if one was.
+        tests: where the test images of tasks trained in this command are, to measure them again later.
+    """
+
+    folder: TrainFolder
+    device: torch.device
+    watcher: Watcher
+    world: World
+    stop: StopRequest = field(default_factory=StopRequest)
+    resume: bool = False
+    tests: dict[str, TrainOptions] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Images:
     """A task's images as the loop wants them; all absent where a network is taken as it is, without data."""
 
     classes: tuple[str, ...]
     train: TrainLoader | None = None
     val: EvalLoader | tuple[()] = ()
     test: EvalLoader | tuple[()] = ()
+    skipped: tuple[str, ...] = ()
 
 
-def train_task(options: TrainOptions, pack_path: Path, watcher: Watcher) -> TaskResult:
-    """Train one task into the pack at ``pack_path``, which is made if there is none. All or nothing.
+def train_tasks(
+    tasks: Sequence[TrainOptions], pack_path: Path, watcher: Watcher, *, resume: bool = False
+) -> Iterator[TaskResult]:
+    """Train tasks one after the other into the pack at ``pack_path``, which is made if there is none.
+
+    Each task is all or nothing. Tasks that the pack holds already are passed over where there are several, or with
+    ``resume``. Several processes started by torchrun train together; each of them yields the results.
 
     Raises:
-        UsageError: the request contradicts the pack, or no weights are free.
-        EnvironmentFault: data, weights or device are not to be had.
-        CheckFailed: the loss is not finite, or an earlier task changed.
+        UsageError: a request contradicts the pack, no weights are free, or an interrupted training is in the way.
+        EnvironmentFault: data, weights or device are not to be had, or another process trains here.
+        CheckFailed: a loss is not finite, or an earlier task changed.
+        Interrupted: SIGINT or SIGTERM; training can be continued.
     """
-    check_task_name(options.task)
-    device = pick_device(options.device)
-    pack = Pack.open(pack_path) if pack_path.exists() else None
-    if pack is not None:
-        _check_addition(options, pack)
-    _seed(options.seed)
-    data = open_dataset(options.data, seed=options.seed) if options.data is not None else None
-    if pack is None:
-        network, arch = _new_network(options)
-    else:
-        network, arch = _network_of(pack), pack.backbone.arch
-    network.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    keep_head = pack is None and options.epochs == 0
-    images = _images(options, data, network, device)
-    older = _older_tasks(network, pack)
-    network.begin(options.task, images.classes, keep_head=keep_head)
-    graph = trace_skeleton(network.module, network.head, network.spec) if pack is None else None
+    from packnet_deploy.training.methods import method_of  # which build on this file
 
-    _fit(network, options, images, watcher, "train")
-    before = accuracy(network.module, images.val)
-    network.prune(options.prune_rate)
-    after = accuracy(network.module, images.val)
-    _fit(network, options, images, watcher, "retrain")
-    network.freeze(options.value_dtype)  # rounds; what is measured below is what the pack will hold
-    final, test = accuracy(network.module, images.val), accuracy(network.module, images.test)
+    for options in tasks:
+        check_task_name(options.task)
+    method = method_of(tasks)
+    device = pick_device(tasks[0].device)
+    folder = TrainFolder.beside(pack_path)
+    stop = StopRequest()
+    with joined(device) as world, folder.held(world.writes), stop.listening():
+        if world.writes:
+            drop_stale(folder, pack_path)
+        wait_for_all()
+        if folder.checkpoint.exists() and not resume:
+            raise UsageError(
+                f"{folder.checkpoint}: a training was interrupted here; go on with it by --resume, "
+                "or delete the file to start again"
+            )
+        if world.writes and not folder.checkpoint.exists():
+            folder.write_tasks(tasks)  # else when it has gone on: what is asked for now may be refused
+        session = Session(folder, device, watcher, world, stop, resume)
+        for result in method(tasks, pack_path, session):
+            if world.writes:
+                folder.write_tasks(tasks)
+            yield result
 
-    report = {"prune_rate": options.prune_rate, "epochs": options.epochs, "retrain_epochs": options.retrain_epochs}
-    report |= {"lr": options.lr, "batch_size": options.batch_size, "seed": options.seed}
-    accuracies = {"before_pruning": before, "after_pruning": after, "after_retraining": final, "test": test}
-    report |= {f"accuracy_{name}": round(value, 6) for name, value in accuracies.items() if not math.isnan(value)}
-    change = _changes(network, older)
-    new = network.new_task(report)
-    if pack is None:
-        assert graph is not None
-        backbone = Backbone(arch, network.head)
-        grown = create_pack(
-            pack_path, backbone, network.spec, graph.SerializeToString(deterministic=True), network.packable, new
+
+def into_one_pack(
+    tasks: Sequence[TrainOptions],
+    pack_path: Path,
+    session: Session,
+    training: type[TaskTraining] | None = None,
+    *,
+    pass_over: bool | None = None,
+) -> Iterator[TaskResult]:
+    """PackNet: one task after the other into one pack.
+
+    Args:
+        training: how a task is trained; by default weight by weight.
+        pass_over: skip tasks that the pack holds; by default where there are several, or training goes on.
+    """
+    skip = (len(tasks) > 1 or session.resume) if pass_over is None else pass_over
+    for options in tasks:
+        if not skip or options.task not in _names(pack_path):
+            yield (training or TaskTraining)(options, pack_path, session).run()
+        session.tests[options.task] = options
+
+
+class TaskTraining:
+    """One task from its first stage to its place in the pack.
+
+    A method that packs otherwise overrides ``begin``, ``prune`` and ``freeze``.
+    """
+
+    def __init__(self, options: TrainOptions, pack_path: Path, session: Session) -> None:
+        self.options, self.session, self.path = options, session, pack_path
+        self.pack = Pack.open(pack_path) if pack_path.exists() else None
+        if self.pack is not None:
+            check_addition(options, self.pack)
+        seed(options.seed)
+        data = open_data(options)
+        if self.pack is None:
+            self.network, self.arch, self.keep_head = new_network(options)
+        else:
+            self.network, self.keep_head = network_of(self.pack, options.layers), False
+            self.arch = self.pack.backbone.arch
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.network.module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
+        self.images = images_of(options, data, self.network, session, self.keep_head)
+        self.older = older_tasks(self.network, self.pack)
+        identity = {k: v for k, v in to_json(options).items() if k not in NOT_IN_RESULT}
+        identity |= {"parent": self.pack.manifest.last_sha256 if self.pack else "", "processes": session.world.size}
+        self.checkpoint = Checkpoint(session.folder.checkpoint, identity)
+        self.keeper = Keeper(options.task, self.network, self.checkpoint, session.folder, session.world, session.stop)
+
+    def run(self) -> TaskResult:
+        options, network, session = self.options, self.network, self.session
+        if not (session.resume and self.keeper.resume()):
+            self.begin()
+            if session.world.size > 1:  # each process its own dropout
+                torch.manual_seed(options.seed + session.world.rank * 7919)
+        graph = None
+        if self.pack is None:
+            graph = trace_skeleton(network.module, network.head, network.spec).SerializeToString(deterministic=True)
+        plan = stages(options, network.state.task)
+        for index in range(self.keeper.stage, len(plan)):
+            self.keeper.stage = index
+            match plan[index]:
+                case Fit() as stage:
+                    self._fit(stage)
+                case Prune(part):
+                    if "trained" not in self.keeper.notes:
+                        self._measure("trained")
+                    self.prune(part)
+                    if part == 1:
+                        self._measure("pruned")
+        require_same_owners(network.state.owners)
+        self.freeze()  # rounds; what is measured below is what the pack will hold
+        self._measure("retrained")
+        moved = changes(network, self.older)
+        self._write_results()
+        grown = self._commit(graph)
+        return TaskResult(options.task, grown, moved, self.images.skipped)
+
+    def begin(self) -> None:
+        """Claim the task's weights."""
+        self.network.begin(
+            self.options.task,
+            self.images.classes,
+            keep_head=self.keep_head,
+            layers=self.options.layers,
+            separate=self.options.separate,
         )
-    else:
-        grown = append_task(pack, new)
-    return TaskResult(
-        task=options.task,
-        pack=grown,
-        **accuracies,
-        free=sum(layer.free for layer in network.capacity),
-        weights=grown.manifest.weights,
-        delta_bytes=grown.tasks[-1].bytes,
-        change=change,
-    )
+
+    def prune(self, part: float) -> None:
+        """Give back ``part`` of what the whole pruning gives back."""
+        self.network.prune(rates(self.options, part, [param.name for param in self.network.packable]))
+
+    def freeze(self) -> None:
+        """The task's weights are final."""
+        self.network.freeze(self.options.value_dtype)
+
+    def _fit(self, stage: Fit) -> None:
+        if self.images.train is None:  # start.py saw to it that no epochs were asked for then
+            raise AssertionError("a phase without images")
+        name = f"{self.options.task}: {stage.phase}"
+        fit(
+            self.network,
+            stage,
+            self.images.train,
+            self.images.val,
+            self.session.watcher,
+            name=name,
+            supervisor=self.keeper,
+        )
+
+    def _measure(self, moment: str) -> None:
+        """Errors at one moment of the task, on the validation and on the test images."""
+        splits = {"val": self.images.val, "test": self.images.test}
+        found = {split: errors(self.network.module, batches) for split, batches in splits.items()}
+        measured = {split: [round(e, 6) for e in pair] for split, pair in found.items() if not math.isnan(pair.top1)}
+        self.keeper.notes[moment] = measured
+
+    def _write_results(self) -> None:
+        """The test errors of this task and of the older ones whose images are known, into results.csv."""
+        session, task = self.session, self.options.task
+        rows = []
+        for older, options in session.tests.items():
+            if self.pack is None or older not in self.older or (data := open_data(options)) is None:
+                continue
+            test = eval_loader(data.test, options, self.network, session)
+            rows.append([task, older, *task_errors(self.network, self.pack, older, test)])
+        if found := self.keeper.notes["retrained"].get("test"):
+            rows.append([task, task, *found])
+        if session.world.writes:
+            session.folder.results().drop(task)  # of an earlier training, whose pack is gone
+            session.folder.results().put(rows)
+
+    def _commit(self, graph: bytes | None) -> Pack:
+        """Put the task into the pack; the checkpoint has done its duty then."""
+        new = self.network.new_task(self._report())
+        if self.session.world.writes:
+            if self.pack is None:
+                assert graph is not None
+                backbone = Backbone(self.arch, self.network.head)
+                create_pack(self.path, backbone, self.network.spec, graph, self.network.packable, new)
+            else:
+                append_task(self.pack, new)
+            self.checkpoint.remove()
+        wait_for_all()
+        return Pack.open(self.path)
+
+    def _report(self) -> dict[str, Any]:
+        keys = ("method", "prune_rate", "epochs", "retrain_epochs", "lr", "batch_size", "optimizer", "seed")
+        errors_found = {moment: found for moment, found in self.keeper.notes.items() if found}
+        report = {key: getattr(self.options, key) for key in keys}
+        return report | ({"errors": errors_found} if errors_found else {})
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a device.
+    """``auto``, ``cpu`` or ``cuda`` to a device; under torchrun each process gets a GPU of its own.
 
     Raises:
         EnvironmentFault: CUDA was asked for and PyTorch has none here.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    import os
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise EnvironmentFault("--device cuda: PyTorch finds no CUDA GPU here; use --device cpu, or check nvidia-smi")
-    return torch.device(name)
-
-
-def capacity_table(layers: tuple[LayerCapacity, ...]) -> str:
-    """Who owns how much, as plain lines: for the message that nothing is left."""
-    width = max(len(layer.name) for layer in layers)
-    rows = [
-        f"{layer.name:<{width}}  {layer.size:>12,} weights  {layer.free:>12,} free  owned: "
-        + " ".join(f"{count:,}" for count in layer.owned)
-        for layer in layers
-    ]
-    return "\n".join(rows)
-
-
-def _check_addition(options: TrainOptions, pack: Pack) -> None:
-    """Refuse, before anything is loaded, what cannot be added to an existing pack."""
-    if any(entry.name == options.task for entry in pack.tasks):
-        raise UsageError(f"{pack.path}: task {options.task!r} is in it already; choose another name, or another pack")
-    for name, given, own in (
-        ("arch", options.arch, pack.backbone.arch),
-        ("image-size", options.image_size, pack.input.shape[1]),
-        ("weights", options.weights, None),
-    ):
-        if given is not None and given != own and pack.tasks:
-            holds = f"the pack's is {own}" if own is not None else "the pack has its own"
-            raise UsageError(f"--{name} {given}: {pack.path} exists and {holds}; leave the option out")
-    if pack.tasks and options.epochs == 0:
-        raise UsageError(f"--epochs 0: only a new pack's first task can be taken untrained; {pack.path} exists")
-    if options.data is None:
-        raise UsageError(f"--data: expected the images of task {options.task!r}, got none")
-
-
-def _new_network(options: TrainOptions) -> tuple[PackedNetwork, str]:
-    arch = options.arch or DEFAULT_ARCH
-    if options.data is None and (options.epochs or options.retrain_epochs):
-        raise UsageError(
-            f"--data: expected the images of task {options.task!r}, got none; without images a network can only be "
-            "taken as it is: --epochs 0 --retrain-epochs 0"
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"--device cuda: process {local} of this machine expected a GPU of its own, got "
+            f"{torch.cuda.device_count()} GPUs; start fewer processes (torchrun --nproc-per-node)"
         )
-    if options.epochs == 0 and options.weights == "none":
-        raise UsageError("--epochs 0: it keeps the given network, so give its --weights (a file, or imagenet)")
-    given = backbones.build_from(arch, options.weights or DEFAULT_WEIGHTS)
-    if options.epochs == 0 and not given.head_is_trained:
-        raise UsageError(f"--epochs 0: it keeps the given network, but {options.weights} holds no {given.head}.weight")
-    return PackedNetwork(given.module, given.head, backbones.input_spec(arch, options.image_size)), arch
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
 
 
-def _network_of(pack: Pack) -> PackedNetwork:
-    if pack.backbone.arch not in backbones.archs():
-        raise UsageError(
-            f"{pack.path}: its network {pack.backbone.arch!r} is not one that packnet train can build; "
-            "add tasks from Python: PackedNetwork.resume(pack, module)"
-        )
-    width = pack.tasks[-1].classes if pack.tasks else 2
-    module, _ = backbones.build(pack.backbone.arch, width)
-    network = PackedNetwork.resume(pack, module)
-    if network.state.free == 0:
-        raise UsageError(
-            f"{pack.path}: no free weights are left for another task; prune earlier tasks harder.\n"
-            + capacity_table(network.capacity)
-        )
-    return network
-
-
-def _images(options: TrainOptions, data: TaskData | None, network: PackedNetwork, device: torch.device) -> _Images:
+def images_of(
+    options: TrainOptions, data: TaskData | None, network: PackedNetwork, session: Session, has_head: bool = True
+) -> Images:
+    """Loaders over a task's images; this process's share of them."""
     if data is None:
-        return _Images(_own_classes(network))
-    batch = options.batch_size
-    return _Images(
-        classes=data.classes,
-        train=train_loader(data, network.spec, batch, options.seed, options.workers, device),
-        val=EvalLoader(data.val, network.spec, batch, device),
-        test=EvalLoader(data.test, network.spec, batch, device),
+        return Images(own_classes(network, has_head))
+    train = train_loader(
+        data,
+        network.spec,
+        options.batch_size,
+        options.seed,
+        options.workers,
+        session.device,
+        share=(session.world.rank, session.world.size),
     )
+    val, test = (eval_loader(split, options, network, session) for split in (data.val, data.test))
+    return Images(data.classes, train, val, test, data.skipped)
 
 
-def _own_classes(network: PackedNetwork) -> tuple[str, ...]:
-    """Class names for the outputs of a network taken as it is."""
-    width = network.head_width
-    names = backbones.imagenet_class_names()
-    return names if width == len(names) else tuple(f"class {i}" for i in range(width))
+def eval_loader(split: ImageSplit, options: TrainOptions, network: PackedNetwork, session: Session) -> EvalLoader:
+    """This process's share of a split."""
+    share = np.arange(session.world.rank, len(split), session.world.size)
+    return EvalLoader(split.subset(share), network.spec, options.batch_size, session.device)
 
 
-def _schedule(options: TrainOptions, task: int, phase: str) -> Schedule:
-    """The paper's protocol (section 4): a tenth of the learning rate from half-way on.
-
-    Retraining does the same for task 1, which loses most of what it is when it is pruned, and goes at a tenth
-    throughout for an added task, which loses little.
-    """
-    epochs = options.epochs if phase == "train" else options.retrain_epochs
-    gentle = phase == "retrain" and task > 1
-    lr, drop_after = (options.lr / 10, None) if gentle else (options.lr, epochs // 2 or None)
-    return Schedule(epochs, lr, drop_after, options.momentum, options.weight_decay)
+def open_data(options: TrainOptions) -> TaskData | None:
+    if options.data is None:
+        return None
+    return open_dataset(options.data, seed=options.seed, skip_bad_images=options.skip_bad_images)
 
 
-def _fit(network: PackedNetwork, options: TrainOptions, images: _Images, watcher: Watcher, phase: str) -> None:
-    schedule = _schedule(options, network.state.task, phase)
-    if schedule.epochs == 0:
-        return
-    assert images.train is not None  # _new_network and _check_addition saw to it
-    first_epoch = options.epochs if phase == "retrain" else 0
-    name = f"{options.task}: {phase}"
-    fit(network, schedule, images.train, images.val, watcher, phase=name, first_epoch=first_epoch)
+def drop_stale(folder: TrainFolder, pack_path: Path) -> None:
+    """Remove the checkpoint of a task that got into the pack just before a crash."""
+    if folder.checkpoint.exists() and read(folder.checkpoint)["identity"].get("task") in _names(pack_path):
+        folder.checkpoint.unlink()
 
 
-@dataclass(frozen=True)
-class _Older:
-    """An older task as the pack on disk has it: its index, its head, its answer to the probe batch."""
-
-    index: int
-    head: dict[str, np.ndarray[Any, Any]]
-    logits: np.ndarray[Any, Any]
+def _names(pack_path: Path) -> list[str]:
+    return [entry.name for entry in Pack.open(pack_path).tasks] if pack_path.exists() else []
 
 
-def _older_tasks(network: PackedNetwork, pack: Pack | None) -> dict[str, _Older]:
-    """Every task of the pack, one materialised at a time."""
-    older = {}
-    for entry in pack.tasks if pack else ():
-        assert pack is not None
-        tensors = pack.load_task(entry.name).tensors
-        head = {name: values for name, values in tensors.items() if name.startswith("head.")}
-        older[entry.name] = _Older(entry.index, head, network.logits(probe_batch(network.spec), tensors))
-    return older
-
-
-def _changes(network: PackedNetwork, older: Mapping[str, _Older]) -> dict[str, float]:
-    """How far each older task's probe logits have moved, computed from the live weights.
-
-    Raises:
-        CheckFailed: one has moved at all.
-    """
-    changes = {}
-    for name, task in older.items():
-        now = network.logits(probe_batch(network.spec), network.as_task(task.index) | task.head)
-        changes[name] = float(np.abs(now - task.logits).max())
-        if changes[name] != 0:
-            raise CheckFailed(
-                f"task {name!r}: expected its logits unchanged, they moved by {changes[name]:g}; "
-                "the pack is left as it was"
-            )
-    return changes
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))
-    torch.manual_seed(seed)
+def seed(value: int) -> None:
+    """Begin every generator anew."""
+    random.seed(value)
+    np.random.seed(value % (1 << 32))
+    torch.manual_seed(value)

@@ -48,8 +48,9 @@ def trace_skeleton(module: torch.nn.Module, head: str, spec: InputSpec) -> onnx.
 
     Raises:
         UsageError: the network does not fit the scheme: an unknown head, a name that clashes, weights that are not
-            float32 or that the output does not depend on, a forward that torch.export cannot follow.
-        CheckFailed: the traced graph does not give the network's own logits.
+            float32 or that the output does not depend on, images that are too small, a forward that torch.export
+            cannot follow.
+        CheckFailed: the network's own logits are not finite, or the traced graph gives others.
     """
     weights = _weights(module, head)
     images = torch.from_numpy(probe_batch(spec)).to(next(module.parameters()).device)
@@ -116,10 +117,22 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _logits(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    logits = module(images)
+    try:
+        logits = module(images)
+    except (RuntimeError, ValueError) as error:  # what layers raise on a map that has become too small, say
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(
+            f"{type(module).__name__}: its forward fails on images {list(images.shape[1:])} ({reason}); "
+            "give it larger images (alexnet 63 pixels, inception_v3 75)"
+        ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise UsageError(f"{type(module).__name__}: expected one output [batch, classes], got {got}")
+    if not bool(logits.isfinite().all()):
+        raise CheckFailed(
+            f"{type(module).__name__}: expected numbers, its logits in eval mode hold NaN or infinities; "
+            "weights or running statistics have run away: begin again with a lower learning rate"
+        )
     return logits
 
 

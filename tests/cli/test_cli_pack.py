@@ -189,12 +189,12 @@ def test_export_refusals(packnet: Packnet, here: Path, arguments: tuple[str, ...
 
 
 def test_a_failed_check_leaves_no_file(packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import packnet_deploy.export.api as module
+    import packnet_deploy.export.check as module
     from packnet_deploy.export.parity import Difference
 
     (here / "birds.onnx").write_bytes(b"the old one")
     before = snapshot(here)
-    monkeypatch.setattr(module, "probe_difference", lambda *arguments: Difference(0.5, 1.0))
+    monkeypatch.setattr(module, "compare", lambda *arguments: Difference(0.5, 1.0))
     result = packnet("export", "--task", "birds")
     assert result.code == 1
     assert one_line(result.err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.training import fit as loop
-from packnet_deploy.training.fit import Schedule, fit
+from packnet_deploy.training.fit import fit
+from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.stages import Fit, Schedule
 
 
 class Noise:
@@ -21,7 +24,7 @@ class Noise:
     def __init__(self, batches: int = 2) -> None:
         self.batches, self.epoch = batches, 0
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -39,12 +42,16 @@ class Weights:
     def __init__(self, network: PackedNetwork) -> None:
         self.network, self.after = network, list[list[int]]()
 
-    def phase(self, name: str, epochs: int, batches: int) -> None: ...
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None: ...
 
     def batch(self, images: int, loss: float) -> None: ...
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
         self.after.append(bits(self.network.module[0].weight).tolist())
+
+
+def epochs(count: int, lr: float = 0.1, milestones: tuple[int, ...] = (), **schedule: float) -> Fit:
+    return Fit("train", Schedule(count, lr, milestones, **schedule), 0, count)
 
 
 @pytest.fixture
@@ -54,39 +61,58 @@ def network() -> PackedNetwork:
     return network
 
 
-def scores(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
-    """Let validation answer these, epoch after epoch."""
-    answers = iter(values)
-    monkeypatch.setattr(loop, "accuracy", lambda module, val: next(answers))
+def scores(monkeypatch: pytest.MonkeyPatch, *top1: float) -> None:
+    """Let validation answer these errors, epoch after epoch."""
+    answers = iter(top1)
+    monkeypatch.setattr(loop, "errors", lambda module, val: Errors(next(answers), 0.0))
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "best"),
-    [((0.2, 0.9, 0.5), 1), ((0.9, 0.5, 0.5), 0), ((0.1, 0.7, 0.7), 2), ((0.0, 0.0, 0.0), 2)],
-    ids=["middle", "first", "later of equals", "all zero"],
+    ("top1", "best"),
+    [((0.8, 0.1, 0.5), 1), ((0.1, 0.5, 0.5), 0), ((0.9, 0.3, 0.3), 2), ((1.0, 1.0, 1.0), 2), ((math.nan,) * 3, 2)],
+    ids=["middle", "first", "later of equals", "all wrong", "nothing measured"],
 )
 def test_the_best_epoch_is_kept(
-    network: PackedNetwork, monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], best: int
+    network: PackedNetwork, monkeypatch: pytest.MonkeyPatch, top1: tuple[float, ...], best: int
 ) -> None:
-    scores(monkeypatch, *accuracies)
+    scores(monkeypatch, *top1)
     weights = Weights(network)
-    fit(network, Schedule(3, 0.1), Noise(), [], weights, phase="p")
+    fit(network, epochs(3), Noise(), [], weights, name="p")
     assert len({tuple(epoch) for epoch in weights.after}) == 3, "each epoch moved them"
     assert bits(network.module[0].weight).tolist() == weights.after[best]
 
 
 def test_without_validation_images_the_last_epoch_is_kept(network: PackedNetwork) -> None:
     weights = Weights(network)
-    fit(network, Schedule(3, 0.1), Noise(), [], weights, phase="p")
+    fit(network, epochs(3), Noise(), [], weights, name="p")
     assert bits(network.module[0].weight).tolist() == weights.after[-1]
+
+
+def test_the_running_statistics_of_the_best_epoch_are_kept_too(
+    network: PackedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores(monkeypatch, 0.1, 0.9)
+    fit(network, epochs(2), Noise(), [], Weights(network), name="p")
+    scores(monkeypatch, 0.1)
+    other = small_network()
+    other.begin("t", ["a", "b"])
+    fit(other, epochs(1), Noise(), [], Weights(other), name="p")
+    assert torch.equal(network.module[1].running_mean, other.module[1].running_mean)
+
+
+def test_no_epochs_change_nothing(network: PackedNetwork) -> None:
+    before, weights = bits(network.module[0].weight).tolist(), Weights(network)
+    fit(network, epochs(0), Noise(), [], weights, name="p")
+    assert bits(network.module[0].weight).tolist() == before
+    assert weights.after == []
 
 
 def test_what_is_put_back_is_frozen_still(monkeypatch: pytest.MonkeyPatch) -> None:
     network = packed(1)
     before = frozen_bits(network, 1)
     network.begin("second", ["a", "b"])
-    scores(monkeypatch, 0.9, 0.1, 0.1)
-    fit(network, Schedule(3, 0.1, weight_decay=0.1), Noise(), [], Weights(network), phase="p")
+    scores(monkeypatch, 0.1, 0.9, 0.9)
+    fit(network, epochs(3, weight_decay=0.1), Noise(), [], Weights(network), name="p")
     assert frozen_bits(network, 1) == before
 
 
@@ -101,8 +127,28 @@ def test_the_optimiser_gets_the_schedules_learning_rate(
         original(self, closure)
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
-    fit(network, Schedule(4, 0.5, drop_after=3), Noise(1), [], Weights(network), phase="p")
-    assert used == pytest.approx([0.5, 0.5, 0.5, 0.05])
+    fit(network, epochs(5, 0.5, milestones=(3, 4)), Noise(1), [], Weights(network), name="p")
+    assert used == pytest.approx([0.5, 0.5, 0.5, 0.05, 0.005])
+
+
+def test_a_part_of_a_phase_goes_on_in_its_schedule(network: PackedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second half of a retraining that pruning interrupts: later epochs, a lower rate, other images."""
+    used, asked = list[float](), list[int]()
+    original = torch.optim.SGD.step
+
+    def step(self: torch.optim.SGD, closure: Callable[[], float] | None = None) -> None:
+        used.extend(group["lr"] for group in self.param_groups)
+        original(self, closure)
+
+    class Asked(Noise):
+        def set_epoch(self, epoch: int, skip: int = 0) -> None:
+            asked.append(epoch)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    part = Fit("retrain", Schedule(4, 0.5, (3,)), 2, 4, shown_before=20)
+    fit(network, part, Asked(1), [], Weights(network), name="p")
+    assert used == pytest.approx([0.5, 0.05])
+    assert asked == [22, 23]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -113,4 +159,4 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_learning_rate(network: 
                 yield images * (value if number == 2 and self.epoch == 1 else 1.0), labels
 
     with pytest.raises(CheckFailed, match=r"t: train: the loss is nan at step 3 of epoch 2, learning rate 0\.025; try"):
-        fit(network, Schedule(2, 0.25, drop_after=1), Breaks(4), [], Weights(network), phase="t: train")
+        fit(network, epochs(2, 0.25, milestones=(1,)), Breaks(4), [], Weights(network), name="t: train")

@@ -1,130 +1,234 @@
-"""The loop: the best epoch on the validation images is kept, the schedule is the paper's, bad losses stop it."""
+"""The loop from outside: what it tells, what it minimises, and that it goes on from any step to the same bits."""
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from small_networks import SPEC, bits, frozen_bits, packed
 from torch import Tensor, nn
 
-from packnet_deploy.errors import CheckFailed
-from packnet_deploy.pack import Backbone, InputSpec, Pack, create_pack
-from packnet_deploy.training import fit as module
+from packnet_deploy.pack import Backbone, Pack, create_pack
 from packnet_deploy.training.backbones import input_spec, quickstart_network
-from packnet_deploy.training.fit import Schedule, accuracy, fit
+from packnet_deploy.training.checkpoint import random_state, restore_random_state
+from packnet_deploy.training.fit import EpochRecord, State, Supervisor, cross_entropy, fit, make_optimizer
+from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import _schedule
+from packnet_deploy.training.stages import Fit, Schedule
 from packnet_deploy.training.trace import trace_skeleton
 
-SPEC = InputSpec((3, 8, 8), (0.5,) * 3, (0.25,) * 3, resize=8)
-Pairs = list[tuple[Tensor, Tensor]]
+BATCHES, EPOCHS = 3, 2
 
 
 class Loader:
-    """The same batches every epoch; remembers which epochs were asked for."""
+    """Batches of noise that depend on the epoch alone, and can be begun in the middle."""
 
-    def __init__(self, batches: Pairs) -> None:
-        self.batches, self.epochs = batches, list[int]()
+    def __init__(self) -> None:
+        self.epoch = self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epochs.append(epoch)
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return BATCHES
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(self.batches)
+        generator = torch.Generator().manual_seed(self.epoch)
+        for number in range(BATCHES):
+            images = torch.randn(6 - number, *SPEC.shape, generator=generator)
+            if number >= self.skip:
+                yield images, (images.mean((1, 2, 3)) > 0).long()
 
 
 class Recorder:
     """A watcher that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.phases: list[tuple[str, int, int]] = []
-        self.steps = 0
-        self.accuracies: list[float] = []
+        self.heard = list[tuple[Any, ...]]()
 
-    def phase(self, name: str, epochs: int, batches: int) -> None:
-        self.phases.append((name, epochs, batches))
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        self.heard.append(("phase", name, begin, end, batches))
 
     def batch(self, images: int, loss: float) -> None:
-        self.steps += 1
+        self.heard.append(("batch", images))
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
-        self.accuracies.append(accuracy)
-
-
-def network() -> PackedNetwork:
-    torch.manual_seed(1)
-    net = PackedNetwork(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)), "4", SPEC
-    )
-    net.begin("task", ["a", "b"])
-    return net
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+        self.heard.append(("epoch", epoch, val))
 
 
-def batches(count: int = 3) -> Pairs:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(6, *SPEC.shape, generator=generator), torch.randint(0, 2, (6,), generator=generator))
-        for _ in range(count)
+class Stopped(Exception):
+    """Training was stopped, as Interrupted does it."""
+
+
+class StopsAt(Supervisor):
+    """Stops after so many steps of this run, and keeps the state as a checkpoint would: a copy.
+
+    Args:
+        network: a snapshot of it is kept with the state.
+        state: where to go on, if this is not the beginning.
+    """
+
+    def __init__(self, network: PackedNetwork, steps: int = 0, state: State | None = None) -> None:
+        self.network, self.left, self.state = network, steps, state
+        self.records = list[EpochRecord]()
+
+    def continued(self) -> State | None:
+        if self.state is None:
+            return None
+        restore_random_state(self.state["random"])
+        return dict(self.state["fit"])
+
+    def stop_wanted(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+    def stop(self, state: State) -> None:
+        self._keep(state)
+        raise Stopped
+
+    def epoch(self, record: EpochRecord, state: State) -> None:
+        self.records.append(record)
+        self._keep(state)
+
+    def _keep(self, state: State) -> None:
+        self.state = copy.deepcopy({"fit": state, "random": random_state(), "network": self.network.snapshot()})
+
+
+VAL = [(torch.randn(20, *SPEC.shape, generator=torch.Generator().manual_seed(9)), torch.arange(20) % 2)]
+
+
+def stage(optimizer: str = "sgd", amp: str = "none") -> Fit:
+    schedule = Schedule(EPOCHS, 0.05, (1,), optimizer, weight_decay=0.01, amp=amp)
+    return Fit("train", schedule, 0, EPOCHS)
+
+
+def second_task() -> PackedNetwork:
+    """A network whose first task is frozen; the second has just begun. Dropout draws from the global generator."""
+    network = packed(1)
+    network.begin("second", ["a", "b"])
+    torch.manual_seed(5)
+    return network
+
+
+@pytest.mark.parametrize(("optimizer", "amp"), [("sgd", "none"), ("adamw", "bf16"), ("adamw", "fp16")])
+def test_stopped_after_any_step_it_goes_on_to_the_same_bits(optimizer: str, amp: str) -> None:
+    whole = second_task()
+    supervisor = StopsAt(whole)
+    fit(whole, stage(optimizer, amp), Loader(), VAL, Recorder(), name="p", supervisor=supervisor)
+    expected = [bits(tensor) for tensor in whole.module.state_dict().values() if tensor.is_floating_point()]
+    for steps in range(1, BATCHES * EPOCHS + 1):
+        network = second_task()
+        stops = StopsAt(network, steps)
+        with pytest.raises(Stopped):
+            fit(network, stage(optimizer, amp), Loader(), VAL, Recorder(), name="p", supervisor=stops)
+        assert stops.state is not None
+        other = second_task()  # a new process
+        torch.manual_seed(99)
+        other.restore(stops.state["network"])
+        goes_on = StopsAt(other, state=stops.state)
+        fit(other, stage(optimizer, amp), Loader(), VAL, Recorder(), name="p", supervisor=goes_on)
+        got = [bits(tensor) for tensor in other.module.state_dict().values() if tensor.is_floating_point()]
+        assert all((a == b).all() for a, b in zip(got, expected, strict=True)), f"after step {steps}"
+        seen = [(r.epoch, r.lr, r.loss, r.val) for r in (*stops.records, *goes_on.records)]
+        assert seen == [(r.epoch, r.lr, r.loss, r.val) for r in supervisor.records], f"after step {steps}"
+
+
+def test_a_finished_phase_is_not_begun_again() -> None:
+    network = second_task()
+    supervisor = StopsAt(network)
+    fit(network, stage(), Loader(), VAL, Recorder(), name="p", supervisor=supervisor)
+    kept, heard = bits(network.module[0].weight), Recorder()
+    fit(network, stage(), Loader(), VAL, heard, name="p", supervisor=StopsAt(network, state=supervisor.state))
+    assert heard.heard == [("phase", "p", EPOCHS, EPOCHS, BATCHES)]
+    assert (bits(network.module[0].weight) == kept).all()
+
+
+def test_what_is_told_and_recorded() -> None:
+    network, heard = second_task(), Recorder()
+    supervisor = StopsAt(network)
+    fit(network, stage(), Loader(), VAL, heard, name="birds: train", supervisor=supervisor)
+    steps = [("batch", 6), ("batch", 5), ("batch", 4)]
+    val = [record.val for record in supervisor.records]
+    assert heard.heard == [
+        ("phase", "birds: train", 0, EPOCHS, BATCHES), *steps, ("epoch", 1, val[0]), *steps, ("epoch", 2, val[1]),
+    ]  # fmt: skip
+    assert [(r.phase, r.epoch, r.lr) for r in supervisor.records] == [
+        ("train", 1, 0.05),
+        ("train", 2, pytest.approx(0.005)),
     ]
+    for record in supervisor.records:
+        assert 0 < record.seconds < 60
+        assert record.images_per_second * record.seconds > 15, "validation takes time, too, and is no training"
 
 
-def test_the_best_epoch_is_kept_and_the_later_of_two_equals(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, loader, heard = network(), Loader(batches()), Recorder()
-    scores, snapshots = iter([0.5, 0.9, 0.9, 0.2]), list[Tensor]()
+def test_the_epochs_loss_is_the_mean_over_its_images() -> None:
+    """Batches of 6, 5 and 4 images: not the mean of the batches' means."""
+    network, losses = second_task(), iter((1.0, 2.0, 4.0))
 
-    def scripted(part: nn.Module, val: object) -> float:
-        snapshots.append(part.get_parameter("0.weight").detach().clone())
-        return next(scores)
+    def objective(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return module(images).sum() * 0 + next(losses)
 
-    monkeypatch.setattr(module, "accuracy", scripted)
-    fit(net, Schedule(4, lr=0.1), loader, [], heard, phase="train", first_epoch=10)
-    assert torch.equal(net.module.get_parameter("0.weight"), snapshots[2])
-    assert not torch.equal(snapshots[2], snapshots[3])
-    assert loader.epochs == [10, 11, 12, 13]
-    assert heard.phases == [("train", 4, 3)]
-    assert heard.steps == 12
-    assert heard.accuracies == [0.5, 0.9, 0.9, 0.2]
+    supervisor = StopsAt(network)
+    one = Fit("train", Schedule(1, 0.1), 0, 1)
+    fit(network, one, Loader(), [], Recorder(), name="p", objective=objective, supervisor=supervisor)
+    assert supervisor.records[0].loss == pytest.approx((6 * 1 + 5 * 2 + 4 * 4) / 15)
 
 
-def test_no_epochs_change_nothing() -> None:
-    net, loader = network(), Loader(batches())
-    before = net.module.get_parameter("0.weight").detach().clone()
-    fit(net, Schedule(0, lr=0.1), loader, [], Recorder(), phase="train")
-    assert torch.equal(net.module.get_parameter("0.weight"), before)
-    assert loader.epochs == []
+def test_the_objective_is_what_is_minimised() -> None:
+    def norm(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return module(images).square().mean()
+
+    network = second_task()
+    images, labels = next(iter(Loader()))
+    network.module.eval()
+    before = norm(network.module, images, labels).item()
+    fit(network, Fit("train", Schedule(4, 0.05), 0, 4), Loader(), [], Recorder(), name="p", objective=norm)
+    network.module.eval()
+    assert norm(network.module, images, labels).item() < before / 2
 
 
-def test_a_loss_that_is_not_finite_names_step_and_learning_rate() -> None:
-    data = batches()
-    data[1][0].fill_(float("nan"))
-    with pytest.raises(CheckFailed, match=r"loss is nan at step 2 of epoch 1, learning rate 0\.05"):
-        fit(network(), Schedule(2, lr=0.05), Loader(data), [], Recorder(), phase="train")
+def test_plain_classification_is_cross_entropy() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+    expected = -logits.log_softmax(1)[torch.arange(2), labels].mean()
+    assert torch.allclose(cross_entropy(nn.Identity(), logits, labels), expected)
 
 
-def test_the_schedule_is_the_papers() -> None:
-    options = TrainOptions(epochs=20, retrain_epochs=10, lr=1e-3)
-    train, first, added = (
-        _schedule(options, task, phase) for task, phase in ((2, "train"), (1, "retrain"), (2, "retrain"))
-    )
-    assert [train.lr_at(e) for e in (0, 9, 10, 19)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
-    assert [first.lr_at(e) for e in (0, 4, 5, 9)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
-    assert [added.lr_at(e) for e in (0, 9)] == pytest.approx([1e-4, 1e-4])
-    assert (train.epochs, first.epochs, added.epochs) == (20, 10, 10)
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_computes_in_it_and_leaves_the_weights_float32(amp: str) -> None:
+    seen = set[torch.dtype]()
+
+    def objective(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        logits = module(images)
+        seen.add(logits.dtype)
+        return cross_entropy(nn.Identity(), logits, labels)
+
+    network = second_task()
+    before, moved = frozen_bits(network, 1), bits(network.module[10].weight)
+    fit(network, stage(amp=amp), Loader(), VAL, Recorder(), name="p", objective=objective)
+    assert seen == {{"bf16": torch.bfloat16, "fp16": torch.float16}[amp]}
+    assert {tensor.dtype for tensor in network.module.parameters()} == {torch.float32}
+    assert frozen_bits(network, 1) == before
+    assert (bits(network.module[10].weight) != moved).any()
 
 
-def test_accuracy_counts_in_eval_mode_and_puts_the_mode_back() -> None:
-    part = nn.Sequential(nn.Dropout(0.9), nn.Flatten())
-    images = torch.eye(4).reshape(4, 4)
-    assert accuracy(part.train(), [(images, torch.tensor([0, 1, 2, 0]))]) == 0.75
-    assert part.training
+@pytest.mark.parametrize(
+    ("schedule", "kind", "settings"),
+    [
+        (Schedule(1, 0.3, momentum=0.5, weight_decay=0.1), torch.optim.SGD, {"lr": 0.3, "momentum": 0.5}),
+        (Schedule(1, 0.3, optimizer="adamw", weight_decay=0.1), torch.optim.AdamW, {"lr": 0.3}),
+    ],
+)
+def test_the_schedules_optimiser(schedule: Schedule, kind: type, settings: dict[str, float]) -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2).parameters(), schedule)
+    assert type(optimizer) is kind
+    for name, value in (settings | {"weight_decay": 0.1}).items():
+        assert optimizer.param_groups[0][name] == value
 
 
 NEW_PROCESS = """

@@ -55,15 +55,40 @@ class Bare(nn.Module):
         self.conv, self.head = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
 
 
+class Looking(nn.Module):
+    """Attention projects its inputs by a parameter of its own, which is in no linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.look, self.head = nn.Conv2d(3, 4, 1), nn.MultiheadAttention(4, 2), nn.Linear(4, 2)
+
+
+def _with(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), layer, nn.Linear(4, 2))
+
+
 @pytest.mark.parametrize(
     ("module", "head", "message"),
     [
+        (Looking(), "head", r"parameter 'look\.in_proj_weight' \[12, 4\] is a weight that belongs to no conv"),
+        (_with(nn.Bilinear(3, 3, 4)), "2", r"parameter '1\.weight' \[4, 3, 3\] is a weight that belongs to no conv"),
+        (_with(nn.Embedding(5, 4)), "2", r"parameter '1\.weight' \[5, 4\] is a weight that belongs to no conv"),
+        (_with(nn.LSTM(4, 4)), "2", r"parameter '1\.weight_ih_l0' \[16, 4\] is a weight that belongs to no conv"),
         (Bare(), "head", r"parameter 'secret' \[3, 3\] is a weight that belongs to no convolution or linear layer"),
         (small_module(), "nothing", "head 'nothing': expected a Linear or Conv2d"),
         (small_module(), "1", "head '1': expected a Linear or Conv2d"),
         (nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), "1", "nothing to pack"),
     ],
-    ids=["bare weight", "no head", "a head of another kind", "a head only"],
+    ids=[
+        "attention",
+        "bilinear",
+        "embedding",
+        "lstm",
+        "bare weight",
+        "no head",
+        "a head of another kind",
+        "a head only",
+    ],
 )
 def test_networks_that_cannot_be_packed_are_refused(module: nn.Module, head: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

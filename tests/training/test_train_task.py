@@ -12,8 +12,10 @@ import torch
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, PackNetError, UsageError
 from packnet_deploy.pack import Pack, bank_sha256
 from packnet_deploy.training import backbones, run
+from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import TaskResult, train_task
+from packnet_deploy.training.run import TaskResult, train_tasks
 
 Coloured = Callable[..., Path]
 QUICK: dict[str, Any] = {"epochs": 2, "retrain_epochs": 1, "batch_size": 5, "lr": 0.05, "device": "cpu"}
@@ -23,51 +25,86 @@ class Silent:
     """A watcher that only remembers the phases."""
 
     def __init__(self) -> None:
-        self.phases = list[tuple[str, int, int]]()
+        self.phases = list[tuple[str, int, int, int]]()
 
-    def phase(self, name: str, epochs: int, batches: int) -> None:
-        self.phases.append((name, epochs, batches))
+    def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        self.phases.append((name, begin, end, batches))
 
     def batch(self, images: int, loss: float) -> None: ...
 
-    def epoch(self, epoch: int, loss: float, accuracy: float) -> None: ...
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None: ...
+
+
+def options(path: Path, task: str, data: Path | None, **changes: Any) -> TrainOptions:
+    new: dict[str, Any] = {} if path.exists() else {"arch": "quickstart", "weights": "none", "image_size": 16}
+    return TrainOptions(task=task, data=None if data is None else str(data), **(QUICK | new | changes))
 
 
 def add(path: Path, task: str, data: Path | None, watcher: Silent | None = None, **changes: Any) -> TaskResult:
-    new: dict[str, Any] = {} if path.exists() else {"arch": "quickstart", "weights": "none", "image_size": 16}
-    where = None if data is None else str(data)
-    return train_task(TrainOptions(task=task, data=where, **(QUICK | new | changes)), path, watcher or Silent())
+    (result,) = train_tasks([options(path, task, data, **changes)], path, watcher or Silent())
+    return result
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def owned(pack: Pack) -> list[float]:
+    """The fraction of the weights that each task owns, and at the end the free one."""
+    layers, size = pack.capacity(), pack.manifest.weights
+    return [sum(layer.owned[i] for layer in layers) / size for i in range(len(pack.tasks))] + [
+        sum(layer.free for layer in layers) / size
+    ]
+
+
 def test_tasks_one_after_the_other(tmp_path: Path, coloured: Coloured) -> None:
     path, watcher = tmp_path / "p.pack", Silent()
     first = add(path, "one", coloured("a"), watcher)
     before = contents(path)
-    assert watcher.phases == [("one: train", 2, 4), ("one: retrain", 1, 4)]
-    assert (first.task, first.change) == ("one", {})
-    assert first.free == pytest.approx(0.75 * first.weights, rel=1e-3)
-    assert first.delta_bytes == (path / "deltas/0001-one.safetensors").stat().st_size
+    assert watcher.phases == [("one: train", 0, 2, 4), ("one: retrain", 0, 1, 4)]
+    assert (first.task, first.change, first.skipped) == ("one", {}, ())
+    assert owned(first.pack) == pytest.approx([0.25, 0.75], abs=1e-3)
 
-    second = add(path, "two", coloured("b", classes=3, train=7, val=3, test=3))
+    second = add(path, "two", coloured("b", classes=3, train=7, val=3, test=3), separate=("norm",))
     after = contents(path)
     assert second.change == {"one": 0.0}
     assert all(after[name] == before[name] for name in before if name != "pack.json")
     assert set(after) - set(before) == {"deltas/0002-two.safetensors"}
     assert [(task.name, task.classes) for task in second.pack.tasks] == [("one", 2), ("two", 3)]
-    assert 0.56 * second.weights < second.free < 0.57 * second.weights
-    for result in (first, second):
-        for value in (result.before_pruning, result.after_pruning, result.after_retraining, result.test):
-            assert 0 <= value <= 1
-        report = second.pack.header(result.task).report
-        assert report["accuracy_test"] == round(result.test, 6)
-        assert (report["epochs"], report["prune_rate"], report["seed"]) == (2, 0.75, 0)
+    assert owned(second.pack) == pytest.approx([0.25, 0.1875, 0.5625], abs=1e-3)
+    assert [name for name in second.pack.load_task("two").tensors if name.endswith("running_mean")]
+    for name in ("one", "two"):
+        report = second.pack.header(name).report
+        assert set(report["errors"]) == {"trained", "pruned", "retrained"}
+        for moment in report["errors"].values():
+            assert set(moment) == {"val", "test"}
+            assert all(0 <= error <= 1 for pair in moment.values() for error in pair)
+        assert (report["method"], report["epochs"], report["prune_rate"], report["seed"]) == ("packnet", 2, 0.75, 0)
     bank = second.pack.bank()
     frozen = bank_sha256(second.pack.packable, bank.values, bank.owners, bank.shared, 1)
     assert second.pack.header("two").frozen_sha256 == frozen
+
+
+def test_a_third_task_finds_both_others_unchanged(tmp_path: Path, coloured: Coloured) -> None:
+    """Whether or not the task in between has normalisation of its own."""
+    path, data = tmp_path / "p.pack", coloured()
+    add(path, "one", data, epochs=1, retrain_epochs=0)
+    add(path, "two", data, epochs=1, retrain_epochs=0, separate=("norm", "biases"))
+    third = add(path, "three", data, epochs=1, retrain_epochs=0, layers="classifier")
+    assert third.change == {"one": 0.0, "two": 0.0}
+    assert owned(third.pack)[2] == 0
+
+
+def test_layers_and_steps_are_pruned_as_asked_for(tmp_path: Path, coloured: Coloured) -> None:
+    path, data, watcher = tmp_path / "p.pack", coloured(), Silent()
+    asked: dict[str, Any] = {"prune_rate": 0.6, "layer_rates": ("features.0.*=0.2", "*.3.weight=1")}
+    result = add(path, "one", data, watcher, epochs=1, retrain_epochs=3, prune_steps=2, **asked)
+    assert watcher.phases == [("one: train", 0, 1, 4), ("one: retrain", 0, 1, 4), ("one: retrain", 1, 3, 4)]
+    rates = {"features.0.weight": 0.2, "features.3.weight": 1.0}
+    for layer in result.pack.capacity():
+        assert layer.free == round(rates.get(layer.name, 0.6) * layer.size), layer.name
+    bank = result.pack.bank()
+    assert not bank.values["features.3.weight"].any()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path, coloured: Coloured) -> None:
@@ -81,15 +118,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path,
     assert [name for name in a if a[name] == c[name]] == ["graph.onnx"]
 
 
-def test_test_images_are_looked_at_once_after_everything_is_decided(
+def test_test_images_are_looked_at_and_decide_nothing(
     tmp_path: Path, coloured: Coloured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In the loop, where epochs are chosen, none but the validation images; and other test images, the same pack."""
+    data, other = (coloured(name, train=6, val=3, test=4) for name in ("d", "e"))
+    for label, wrong in (("red", "green"), ("green", "red")):
+        for image in (other / "test" / label).iterdir():
+            image.write_bytes((data / "test" / wrong / image.name).read_bytes())
+    for part in ("train", "val"):
+        for image in (data / part).rglob("*.png"):
+            (other / part / image.parent.name / image.name).write_bytes(image.read_bytes())
     events: list[str] = []
 
     class Recorded(run.EvalLoader):
         def __init__(self, split: Any, *arguments: Any) -> None:
             super().__init__(split, *arguments)
-            self.part = {4: "val", 3: "test"}[len(split)]  # images of the two parts below
+            self.part = {6: "val", 8: "test"}[len(split)]
 
         def __iter__(self) -> Iterator[Any]:
             events.append(self.part)
@@ -105,15 +150,86 @@ def test_test_images_are_looked_at_once_after_everything_is_decided(
     monkeypatch.setattr(run, "EvalLoader", Recorded)
     for step in ("begin", "prune", "freeze"):
         monkeypatch.setattr(run.PackedNetwork, step, noted(step, getattr(run.PackedNetwork, step)))
-    data = coloured("d", classes=1, train=6, val=4, test=3)
-    for part in ("train", "val", "test"):  # a second class, without adding to the counts of val and test
-        source = data / part / "red"
-        (data / part / "green").mkdir()
-        for image in sorted(source.iterdir())[: 3 if part == "train" else 1]:
-            image.rename(data / part / "green" / image.name)
     result = add(tmp_path / "p.pack", "t", data)
-    assert events == ["begin", "val", "val", "val", "prune", "val", "val", "freeze", "val", "test"]
-    assert 0 <= result.test <= 1
+    measured = ["val", "test"]
+    assert events == ["begin", "val", "val", *measured, "prune", *measured, "val", "freeze", *measured]
+    swapped = add(tmp_path / "q.pack", "t", other)
+    assert swapped.pack.bank().sha256(1) == result.pack.bank().sha256(1)
+    for one, opposite in zip(
+        *(pack.header("t").report["errors"].values() for pack in (result.pack, swapped.pack)), strict=True
+    ):
+        assert one["val"] == opposite["val"]
+        assert one["test"][0] == pytest.approx(1 - opposite["test"][0]), "every image bears the other label"
+
+
+# -- recipes: what is kept beside the pack -------------------------------------------------------------------------
+
+
+def recipe(path: Path, *folders: Path, **changes: Any) -> list[TrainOptions]:
+    """A task on each of these folders, named after it."""
+    new = {"arch": "quickstart", "weights": "none", "image_size": 16}
+    return [
+        TrainOptions(task=data.name, data=str(data), **(QUICK | (new if data is folders[0] else {}) | changes))
+        for data in folders
+    ]
+
+
+def test_a_recipes_log_and_results(tmp_path: Path, coloured: Coloured) -> None:
+    path = tmp_path / "p.pack"
+    folders = coloured("a"), coloured("b", classes=3)
+    one, two = train_tasks(recipe(path, *folders), path, Silent())
+    assert (one.task, two.task, two.change) == ("a", "b", {"a": 0.0})
+    folder = TrainFolder.beside(path)
+    assert sorted(entry.name for entry in folder.path.iterdir()) == ["log.csv", "results.csv", "tasks.json"]
+    epochs = [("train", 1, 0.05), ("train", 2, 0.005), ("retrain", 1, 0.05)]
+    expected = [("a", *epoch) for epoch in epochs] + [("b", *epoch) for epoch in (*epochs[:2], ("retrain", 1, 0.005))]
+    for row, (task, phase, epoch, lr) in zip(folder.log().rows(), expected, strict=True):
+        assert row[:3] == [task, phase, str(epoch)]
+        loss, top1, top5, seconds, speed = map(float, row[4:])
+        assert (float(row[3]), top5) == (pytest.approx(lr), 0)
+        assert 0 < loss < 10
+        assert 0 <= top1 <= 1
+        assert seconds > 0
+        assert speed > 0
+    measured = {(stage, task): (float(top1), float(top5)) for stage, task, top1, top5 in folder.results().rows()}
+    tests = {task: tuple(two.pack.header(task).report["errors"]["retrained"]["test"]) for task in "ab"}
+    assert measured == {
+        ("a", "a"): tests["a"],
+        ("b", "a"): pytest.approx(tests["a"], abs=1e-6),  # measured anew: it has not changed
+        ("b", "b"): tests["b"],
+    }
+
+
+def test_a_recipe_trains_what_the_pack_does_not_hold(tmp_path: Path, coloured: Coloured) -> None:
+    path, folders = tmp_path / "p.pack", (coloured("a"), coloured("b"))
+    tasks = recipe(path, *folders, epochs=1, retrain_epochs=0)
+    add(path, "a", folders[0], epochs=1, retrain_epochs=0, arch="quickstart", weights="none", image_size=16)
+    watcher = Silent()
+    assert [result.task for result in train_tasks(tasks, path, watcher)] == ["b"]
+    assert [name for name, *_ in watcher.phases] == ["b: train"]
+    stages = {(stage, task) for stage, task, *_ in TrainFolder.beside(path).results().rows()}
+    assert stages == {("a", "a"), ("b", "a"), ("b", "b")}, "a's images are known, though others trained it"
+    assert list(train_tasks(tasks, path, watcher)) == []
+
+
+def test_rows_of_a_training_whose_pack_is_gone_do_not_stay(tmp_path: Path, coloured: Coloured) -> None:
+    import shutil
+
+    path, data = tmp_path / "p.pack", coloured()
+    add(path, "t", data, epochs=3, retrain_epochs=1)
+    shutil.rmtree(path)
+    add(path, "t", data, epochs=1, retrain_epochs=0)
+    assert [row[:3] for row in TrainFolder.beside(path).log().rows()] == [["t", "train", "1"]]
+
+
+def test_images_that_cannot_be_read(tmp_path: Path, coloured: Coloured) -> None:
+    data = coloured()
+    bad = data / "train/red/03.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    with pytest.raises(EnvironmentFault, match=r"03\.png: expected a readable image"):
+        add(tmp_path / "p.pack", "t", data)
+    assert [entry.name for entry in tmp_path.iterdir()] == [data.name]
+    assert add(tmp_path / "p.pack", "t", data, skip_bad_images=True, epochs=1).skipped == (str(bad),)
 
 
 # -- a network taken as it is --------------------------------------------------------------------------------------
@@ -133,8 +249,8 @@ TAKEN: dict[str, Any] = {"arch": "squeezenet1_1", "image_size": 64, "epochs": 0,
 def test_a_trained_network_becomes_task_1_without_images(tmp_path: Path, coloured: Coloured, squeezenet: Path) -> None:
     path = tmp_path / "p.pack"
     result = add(path, "given", None, weights=str(squeezenet), prune_rate=0.5, **TAKEN)
-    assert str(result.before_pruning) == str(result.test) == "nan"
-    assert not [key for key in result.pack.header("given").report if key.startswith("accuracy")]
+    assert "errors" not in result.pack.header("given").report
+    assert not TrainFolder.beside(path).path.exists(), "no epochs, no figures, no folder"
     state, task = torch.load(squeezenet), result.pack.load_task("given")
     assert result.pack.header("given").classes == ("class 0", "class 1", "class 2")
     for name, value in task.tensors.items():
@@ -226,7 +342,7 @@ def test_what_a_pack_cannot_take(tmp_path: Path, coloured: Coloured) -> None:
 def test_a_full_network_is_refused_before_training_with_the_capacity_table(tmp_path: Path, coloured: Coloured) -> None:
     path, data, watcher = tmp_path / "p.pack", coloured(), Silent()
     full = add(path, "one", data, prune_rate=0)
-    assert full.free == 0
+    assert owned(full.pack) == [1, 0]
     with pytest.raises(UsageError, match="no free weights are left for another task; prune earlier tasks harder") as no:
         add(path, "two", data, watcher)
     _, *table = str(no.value).splitlines()
@@ -266,28 +382,6 @@ def test_a_moved_older_task_stops_everything(
     with pytest.raises(CheckFailed, match="task 'one': expected its logits unchanged, they moved by"):
         add(path, "two", data, epochs=1)
     assert contents(path) == before
-
-
-def test_learning_rates_fall_half_way_and_added_tasks_retrain_gently(
-    tmp_path: Path, coloured: Coloured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rates: list[tuple[str, list[float]]] = []
-    original = run.fit
-
-    def fit(network: Any, schedule: Any, *arguments: Any, phase: str, **options: Any) -> None:
-        rates.append((phase, [round(schedule.lr_at(epoch), 9) for epoch in range(schedule.epochs)]))
-        original(network, schedule, *arguments, phase=phase, **options)
-
-    monkeypatch.setattr(run, "fit", fit)
-    path, data = tmp_path / "p.pack", coloured("d", train=4, test=1)
-    add(path, "one", data, epochs=1, retrain_epochs=2, lr=0.02)
-    add(path, "two", data, epochs=4, retrain_epochs=2, lr=0.02)
-    assert rates == [
-        ("one: train", [0.02]),
-        ("one: retrain", [0.02, 0.002]),
-        ("two: train", [0.02, 0.02, 0.002, 0.002]),
-        ("two: retrain", [0.002, 0.002]),
-    ]
 
 
 def test_a_pack_of_a_network_made_elsewhere_needs_python(tmp_path: Path, coloured: Coloured, golden_copy: Path) -> None:

@@ -1,0 +1,197 @@
+"""``packnet experiment``: what is done, what is missing, and running that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from packnet_deploy.experiments.folder import ExperimentsFolder
+    from packnet_deploy.experiments.plan import Plan, Run
+    from packnet_deploy.experiments.runner import Outcome
+
+DATA_ROOT = "PACKNET_DATA"
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--scale", default="paper", show_default=True, help="The recipe's settings to use: paper, small, ...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="experiments",
+    show_default=True,
+    help="The folder of the runs; experiments kept in one folder share those they have in common.",
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help=f"Where the recipe's images and weights lie.  [default: ${DATA_ROOT}, or this folder]",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="How many runs at a time.")
+@click.option("--dry-run", is_flag=True, help="List the runs, run nothing.")
+def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, jobs: int, dry_run: bool) -> None:
+    """Run what an experiment's recipe asks for and is not done yet.
+
+    RECIPE is a file, or the name of a recipe that comes with packnet-deploy; without it they are listed. Interrupted
+    runs go on where they were. A run that fails is reported, and the others go on. Then: packnet report DIR.
+    """
+    from packnet_deploy.cli.show import console
+    from packnet_deploy.errors import CheckFailed, EnvironmentFault
+    from packnet_deploy.experiments.folder import ExperimentsFolder
+    from packnet_deploy.experiments.plan import missing_files, plan_of
+    from packnet_deploy.experiments.recipe import read_experiment
+    from packnet_deploy.experiments.runner import execute
+    from packnet_deploy.experiments.shipped import recipe_path
+
+    screen = console()
+    if recipe is None:
+        _list_recipes(screen)
+        return
+    path = recipe_path(recipe)
+    plan = plan_of(read_experiment(path, scale), str(path))
+    root = data_root or Path(os.environ.get(DATA_ROOT, "."))
+    folder = ExperimentsFolder(out)
+    _list_runs(screen, plan, folder, root)
+    missing = missing_files([run for run in plan.runs if folder.of(run).state != "done"], root)
+    if dry_run:
+        for name in missing:
+            screen.print(f"not there: {name}", soft_wrap=True)
+        return
+    if missing:
+        raise EnvironmentFault(
+            f"{', '.join(missing[:4])}{' ...' if missing[4:] else ''}: not there; put images and weights under "
+            f"--data-root or ${DATA_ROOT} by these names, or change the recipe"
+        )
+    folder.write(plan)
+    with _progress(screen, plan, folder) as watcher:
+        outcomes = execute(plan.runs, folder, root, watcher, jobs)
+    failed = [outcome for outcome in outcomes if outcome.code != 0]
+    if failed:
+        raise CheckFailed(
+            f"{len(failed)} of {len(plan.runs)} runs failed, {failed[0].run.name} first; see "
+            f"{folder.of(failed[0].run).log}, then give the same command again"
+        )
+    screen.print(f"all {len(plan.runs)} runs are done; now: packnet report {out}", soft_wrap=True)
+
+
+def _list_recipes(screen: Console) -> None:
+    from packnet_deploy.cli.show import table
+    from packnet_deploy.experiments.shipped import shipped_recipes
+    from packnet_deploy.training.recipe import read_toml
+
+    shown = table("recipes", ("name", "scales", "title"), ())
+    for name, path in shipped_recipes().items():
+        document = read_toml(path)
+        shown.add_row(name, ", ".join(document.get("scale", {})), str(document.get("title", "")))
+    screen.print(shown)
+
+
+def _list_runs(screen: Console, plan: Plan, folder: ExperimentsFolder, root: Path) -> None:
+    from packnet_deploy.cli.show import table
+
+    shown = table(f"{plan.experiment.title} ({plan.experiment.scale})", ("run", "state"), ("epochs",))
+    moved = False
+    for run in plan.runs:
+        place = folder.of(run)
+        epochs = len(place.rows("log.csv"))
+        shown.add_row(run.name, place.state, f"{run.epochs}" if place.state == "done" else f"{epochs} of {run.epochs}")
+        moved |= place.state == "done" and place.recipe.read_text("utf-8") != run.recipe(root)
+    screen.print(shown)
+    if moved:
+        screen.print("note: some runs were done with images or weights from other folders than those named now")
+
+
+def _progress(screen: Console, plan: Plan, folder: ExperimentsFolder) -> _Lines:
+    todo = [run for run in plan.runs if folder.of(run).state != "done"]
+    done = {run.name: len(folder.of(run).rows("log.csv")) for run in todo}
+    return (_Bars if screen.is_terminal else _Lines)(screen, todo, done)
+
+
+class _Lines:
+    """A line when a run begins and one when it ends, with the time that the rest may take."""
+
+    def __init__(self, screen: Console, todo: Sequence[Run], done: dict[str, int]) -> None:
+        import time
+
+        self._screen, self._clock, self._begun = screen, time.monotonic, time.monotonic()
+        self._todo = {run.name: run.epochs for run in todo}
+        self._before, self._now = dict(done), dict(done)
+        self._ended = 0
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def started(self, run: Run) -> None:
+        self._screen.print(f"{run.name}: {self._now[run.name]} of {run.epochs} epochs done, going on", soft_wrap=True)
+
+    def going(self, run: Run, epochs: int, seconds: float) -> None:
+        self._now[run.name] = epochs
+
+    def ended(self, outcome: Outcome) -> None:
+        self._ended += 1
+        left_out = outcome.code != 0  # its missing epochs are no work that is left
+        self._todo[outcome.run.name] = self._now[outcome.run.name] if left_out else outcome.run.epochs
+        how = f"done in {_time(outcome.seconds)}" if outcome.code == 0 else f"FAILED: {outcome.reason}"
+        self._screen.print(f"{self._ended}/{len(self._todo)} {outcome.run.name}: {how}{self.left()}", soft_wrap=True)
+
+    def left(self) -> str:
+        """The time the rest may take at the pace so far, by epochs."""
+        trained = sum(self._now.values()) - sum(self._before.values())
+        rest = sum(max(0, self._todo[name] - self._now[name]) for name in self._todo)
+        if not trained or not rest:
+            return ""
+        return f"; about {_time((self._clock() - self._begun) * rest / trained)} left"
+
+
+class _Bars(_Lines):
+    """A bar for each run that is going, over the lines of those that ended."""
+
+    def __init__(self, screen: Console, todo: Sequence[Run], done: dict[str, int]) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        super().__init__(screen, todo, done)
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("epochs"))
+        self._bars: Progress = Progress(
+            *columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=screen, transient=True
+        )
+        self._ids: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def started(self, run: Run) -> None:
+        self._ids[run.name] = self._bars.add_task(
+            run.name, total=run.epochs, completed=self._now[run.name], left=self.left()
+        )
+
+    def going(self, run: Run, epochs: int, seconds: float) -> None:
+        super().going(run, epochs, seconds)
+        self._bars.update(self._ids[run.name], completed=epochs, left=self.left())
+
+    def ended(self, outcome: Outcome) -> None:
+        if (bar := self._ids.pop(outcome.run.name, None)) is not None:
+            self._bars.remove_task(bar)
+        super().ended(outcome)
+
+
+def _time(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

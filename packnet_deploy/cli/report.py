@@ -1,0 +1,30 @@
+"""``packnet report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The combined report; each experiment's own, the Markdown and the figures go beside it.  "
+    "[default: DIR/report.html]",
+)
+def command(folder: Path, output: Path | None) -> None:
+    """Write an experiments folder's tables and figures as HTML and Markdown.
+
+    DIR is what packnet experiment had as --out. Every HTML file is complete in itself. Everything is read from the
+    files that training left; what has not been run yet is named.
+    """
+    from packnet_deploy.cli.show import console
+    from packnet_deploy.experiments.report import write_report
+
+    screen = console()
+    for path in write_report(folder, output or folder / "report.html"):
+        screen.print(f"wrote {path}", soft_wrap=True)

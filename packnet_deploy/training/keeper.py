@@ -1,0 +1,96 @@
+"""What keeps a training that may be stopped or killed: its checkpoint after every epoch, its log, its stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
+
+from packnet_deploy.errors import Interrupted
+from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, random_state, restore_random_state
+from packnet_deploy.training.distributed import World, gathered
+from packnet_deploy.training.fit import EpochRecord, State, Supervisor
+from packnet_deploy.training.folder import TrainFolder
+
+
+class Kept(Protocol):
+    """A network under training that can be put back to an earlier moment."""
+
+    def snapshot(self) -> dict[str, Any]: ...
+    def restore(self, snapshot: Mapping[str, Any]) -> None: ...
+
+
+class Keeper(Supervisor):
+    """Supervises the stages of one training, each a ``fit``.
+
+    Attributes:
+        task: what the log and messages call what is trained.
+        stage: which stage is next, or running; set by the training.
+        notes: JSON values to keep with the checkpoint; the training's own.
+    """
+
+    def __init__(
+        self, task: str, network: Kept, checkpoint: Checkpoint, folder: TrainFolder, world: World, stop: StopRequest
+    ) -> None:
+        self.task, self.stage, self.notes = task, 0, dict[str, Any]()
+        self._network, self._checkpoint, self._folder, self._world, self._stop = (
+            network,
+            checkpoint,
+            folder,
+            world,
+            stop,
+        )
+        self._log = list[list[Any]]()
+        self._continued: dict[str, Any] | None = None
+
+    def resume(self) -> bool:
+        """Go back to the checkpoint, if there is one; whether there was."""
+        if not self._checkpoint.path.exists():
+            return False
+        content = self._checkpoint.load()
+        self._network.restore(content["network"])
+        self.stage, self.notes, self._log = content["stage"], content["notes"], content["log"]
+        self._continued = content
+        if self._world.writes:
+            self._folder.log().put(self._log)
+        return True
+
+    def continued(self) -> State | None:
+        state, self._continued = self._continued, None
+        if state is None:
+            return None
+        restore_random_state(state["random"][self._world.rank])
+        return dict(state["fit"])
+
+    def stop_wanted(self) -> bool:
+        return self._stop.wanted
+
+    def stop(self, state: State) -> NoReturn:
+        self._save(state)
+        at = state["progress"]
+        raise Interrupted(
+            f"{self.task}: stopped after step {at['step']} of epoch {at['epoch'] + 1}; "
+            "go on with: packnet train --resume"
+        )
+
+    def epoch(self, record: EpochRecord, state: State) -> None:
+        if self._world.writes and all(row[0] != self.task for row in self._log):
+            self._folder.log().drop(self.task)  # rows of an earlier training, whose pack is gone
+        figures = [record.lr, record.loss, *record.val, round(record.seconds, 3), round(record.images_per_second, 1)]
+        self._log.append([self.task, record.phase, record.epoch, *figures])
+        self._save(state)
+        if self._world.writes:
+            self._folder.log().put(self._log)
+
+    def _save(self, state: State) -> None:
+        randoms = gathered(random_state())
+        if self._world.writes:
+            self._checkpoint.save(
+                {
+                    "stage": self.stage,
+                    "fit": state,
+                    "network": self._network.snapshot(),
+                    "random": randoms,
+                    "notes": self.notes,
+                    "log": self._log,
+                }
+            )

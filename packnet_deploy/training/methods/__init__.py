@@ -1,0 +1,63 @@
+"""How tasks share a network: PackNet, and what it is compared with.
+
+A method is a function ``train(tasks, pack_path, session)`` that trains what the pack does not hold yet and yields a
+``TaskResult`` for each task. All of them use the same recipe, images, schedule, loop, logs and checkpoint; they differ
+in what may change, what is minimised, and what is pruned.
+
+    packnet          train → prune → retrain → freeze, weight by weight           ../run.py
+    filter-pruning   the same by whole filters: one forward answers all tasks      filters.py
+    classifier-only  task 1's network as it is; later tasks train a head only      plain.py
+    individual       a network for each task                                       plain.py
+    joint            one network, all tasks' images at once                        joint.py
+    lwf              one network that keeps changing, held back by distillation    lwf.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.training.options import TrainOptions, flag
+
+if TYPE_CHECKING:
+    from packnet_deploy.training.run import Session, TaskResult
+
+Method = Callable[[Sequence[TrainOptions], Path, "Session"], "Iterator[TaskResult]"]
+
+# What only weight-by-weight packing has a place for: asked for elsewhere, it would silently mean nothing.
+_PACKNET_ONLY = ("pattern", "layers", "separate", "layer_rates")
+
+
+def method_of(tasks: Sequence[TrainOptions]) -> Method:
+    """The method that the tasks ask for.
+
+    Raises:
+        UsageError: they ask for several, or for something that the method has no place for.
+    """
+    name = tasks[0].method
+    for task in tasks:
+        if task.method != name:
+            raise UsageError(f"--method: expected one for all tasks, got {name!r} and {task.method!r}")
+        for option in _PACKNET_ONLY if name != "packnet" else ():
+            if getattr(task, option) != getattr(TrainOptions(), option):
+                raise UsageError(f"{flag(option)}: method {name} has no place for it; leave it out")
+    return _methods()[name]
+
+
+def _methods() -> dict[str, Method]:
+    from packnet_deploy.training.methods.filter_training import filter_pruning
+    from packnet_deploy.training.methods.joint import joint
+    from packnet_deploy.training.methods.lwf import lwf
+    from packnet_deploy.training.methods.plain import classifier_only, individual
+    from packnet_deploy.training.run import into_one_pack
+
+    return {
+        "packnet": into_one_pack,
+        "filter-pruning": filter_pruning,
+        "classifier-only": classifier_only,
+        "individual": individual,
+        "joint": joint,
+        "lwf": lwf,
+    }

@@ -1,0 +1,126 @@
+"""Learning without Forgetting, as the PackNet paper compares with it: all weights change, distillation holds the rest.
+
+When a task is added, its head is trained alone for five epochs. Then everything is trained with cross-entropy on the
+new task plus, for every older one, the distance to what the network answered before: cross-entropy between the two
+answers at temperature 2, all terms with weight 1. The answers before are those to the very image that is shown, cut
+and mirrored as it is, so the network as it was (the teacher, in eval mode) answers every batch anew.
+
+Source: Li and Hoiem, "Learning without Forgetting", ECCV 2016, section 3 (https://arxiv.org/abs/1606.09282).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from packnet_deploy.training.fit import Objective
+from packnet_deploy.training.methods.shared import ManyHeads, SharedNetwork
+from packnet_deploy.training.methods.together import TogetherTraining, train_together, training_stage
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.run import Session, TaskResult, open_data
+from packnet_deploy.training.stages import Fit
+
+TEMPERATURE = 2.0
+WARM_UP_EPOCHS = 5
+
+
+def distillation(logits: Tensor, targets: Tensor) -> Tensor:
+    """How far an answer is from an earlier one: the cross-entropy between them at temperature 2, mean over the batch.
+
+    Args:
+        logits: float ``[b, classes]``, of the network in training.
+        targets: the same, of the network as it was.
+    """
+    return nn.functional.cross_entropy(logits / TEMPERATURE, (targets / TEMPERATURE).softmax(dim=1))
+
+
+def lwf_objective(heads: ManyHeads, teacher: ManyHeads | None) -> Objective:
+    """Cross-entropy on the newest task, plus the distillation of every older one, which the ``teacher`` answers for."""
+    *older, newest = heads.classes
+
+    def objective(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        logits = module(images)
+        loss = nn.functional.cross_entropy(logits[:, heads.columns(newest)], labels)
+        if teacher is None:
+            return loss
+        with torch.no_grad():
+            targets = teacher.network(images)
+        return loss + sum(
+            distillation(logits[:, heads.columns(task)], targets[:, heads.columns(task)]) for task in older
+        )
+
+    return objective
+
+
+class StudentNetwork(SharedNetwork):
+    """A shared network beside itself as it was when its newest task came."""
+
+    teacher: ManyHeads | None = None
+
+    def add(self, task: str, classes: Sequence[str], *, keep_head: bool = False) -> None:
+        """Another head; if it is not the first, the network as it is becomes the teacher."""
+        super().add(task, classes, keep_head=keep_head)
+        self._remember()
+
+    def snapshot(self) -> dict[str, Any]:
+        return super().snapshot() | {"teacher": self.teacher.state_dict() if self.teacher else {}}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        super().restore(snapshot)
+        self._remember()
+        if self.teacher:
+            self.teacher.load_state_dict(snapshot["teacher"])
+
+    def _remember(self) -> None:
+        self.teacher = None
+        if len(self.module.classes) > 1:
+            self.teacher = copy.deepcopy(self.module).requires_grad_(False).eval()
+
+
+def lwf(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
+    """Task after task in one network; one pack of its last state."""
+    return train_together(LwfTraining, tasks, pack_path, session)
+
+
+class LwfTraining(TogetherTraining):
+    """Task after task in one network that never stops changing; the pack is of its last state."""
+
+    network_class = StudentNetwork
+    network: StudentNetwork
+
+    def run(self) -> Iterator[TaskResult]:
+        for number, options in enumerate(self.tasks):
+            if number >= self.keeper.stage // 2:  # two stages a task
+                self._task(number, options)
+        yield from self.commit()
+
+    def _task(self, number: int, options: TrainOptions) -> None:
+        self.keeper.task = options.task
+        images = self.begin(options, open_data(options))
+        for place, stage in enumerate(lwf_stages(options, number), start=2 * number):
+            if stage is None or images.train is None or place < self.keeper.stage:
+                continue
+            self.keeper.stage = place
+            if stage.phase == "warm-up":
+                self.network.train_head(options.task)
+            else:
+                self.network.train_everything()
+            objective = lwf_objective(self.network.module, self.network.teacher)
+            self.fit(options.task, stage, images.train, images.val, objective)
+        self.network.train_everything()
+        self.measure({options.task: images})
+
+
+def lwf_stages(options: TrainOptions, number: int) -> tuple[Fit | None, Fit | None]:
+    """The head's warm-up, unless the task is the first (``number`` 0), and the training of everything."""
+    stage = training_stage(options)
+    if stage is None or number == 0:
+        return None, stage
+    schedule = replace(stage.schedule, epochs=WARM_UP_EPOCHS, milestones=())
+    return Fit("warm-up", schedule, 0, WARM_UP_EPOCHS), replace(stage, shown_before=WARM_UP_EPOCHS)

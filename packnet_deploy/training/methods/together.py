@@ -1,0 +1,156 @@
+"""Training all tasks of a recipe in one network that ends as one pack: what joint training and LwF have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from packnet_deploy.data import TaskData
+from packnet_deploy.errors import UsageError
+from packnet_deploy.pack import Pack
+from packnet_deploy.training.checkpoint import Checkpoint
+from packnet_deploy.training.distributed import wait_for_all
+from packnet_deploy.training.fit import Batches, Objective, fit
+from packnet_deploy.training.keeper import Keeper
+from packnet_deploy.training.methods.shared import SharedNetwork
+from packnet_deploy.training.metrics import errors
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.recipe import to_json
+from packnet_deploy.training.run import (
+    NOT_IN_RESULT,
+    Images,
+    Session,
+    TaskResult,
+    eval_loader,
+    images_of,
+    open_data,
+    seed,
+)
+from packnet_deploy.training.stages import Fit, stages
+from packnet_deploy.training.start import new_network
+
+EvalBatches = Iterable[tuple[Tensor, Tensor]]
+
+
+class TogetherTraining(ABC):
+    """The tasks of one recipe, from images to a pack that appears when all are trained."""
+
+    network_class: type[SharedNetwork] = SharedNetwork
+
+    def __init__(self, tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> None:
+        self.tasks, self.path, self.session = tasks, pack_path, session
+        first = tasks[0]
+        seed(first.seed)
+        self._given, self.arch, self._keep_head = new_network(first)
+        module, head = self._given.module, self._given.head
+        layout = torch.channels_last if first.channels_last else torch.contiguous_format
+        module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
+        self.network = self.network_class(module, head, self._given.spec)
+        described = [{k: v for k, v in to_json(task).items() if k not in NOT_IN_RESULT} for task in tasks]
+        identity = {"task": tasks[-1].task, "tasks": described, "processes": session.world.size}
+        checkpoint = Checkpoint(session.folder.checkpoint, identity)
+        self.keeper = Keeper(first.task, self.network, checkpoint, session.folder, session.world, session.stop)
+        self._checkpoint, self._skipped = checkpoint, dict[str, tuple[str, ...]]()
+        if session.resume:
+            self.keeper.resume()
+
+    @abstractmethod
+    def run(self) -> Iterator[TaskResult]:
+        """Train what is left to train, and ``commit``."""
+
+    def begin(self, options: TrainOptions, data: TaskData | None) -> Images:
+        """A task's images, and its head in the network unless it was there when training was interrupted."""
+        keep_head = self._keep_head and options.task == self.tasks[0].task
+        images = images_of(options, data, self._given, self.session, keep_head)
+        if options.task not in self.network.module.classes:
+            seed(options.seed)
+            self.network.add(options.task, images.classes, keep_head=keep_head)
+            if self.session.world.size > 1:  # each process its own dropout
+                torch.manual_seed(options.seed + 7919 * self.session.world.rank)
+        self.network.module.chosen, self._skipped[options.task] = options.task, images.skipped
+        return images
+
+    def fit(self, name: str, stage: Fit, train: Batches, val: EvalBatches, objective: Objective) -> None:
+        """One stage, as the keeper supervises it."""
+        label = f"{name}: {stage.phase}"
+        fit(
+            self.network,
+            stage,
+            train,
+            val,
+            self.session.watcher,
+            name=label,
+            objective=objective,
+            supervisor=self.keeper,
+        )
+
+    def measure(self, images: Mapping[str, Images]) -> None:
+        """Errors on the test images of every task so far, at the end of a stage of which ``images`` were trained on.
+
+        What is measured last is what the pack will hold.
+        """
+        module, so_far = self.network.module, [task for task in self.tasks if task.task in self.network.module.classes]
+        if last := len(so_far) == len(self.tasks):
+            self.network.round(self.tasks[0].value_dtype)
+        rows = []
+        for options in so_far:
+            own = images.get(options.task)
+            module.chosen = options.task
+            found = {"val": errors(module, own.val)} if own else {}
+            found["test"] = errors(module, own.test if own else self._test_images(options))
+            known = {split: [round(e, 6) for e in pair] for split, pair in found.items() if not math.isnan(pair.top1)}
+            moments = self.keeper.notes.setdefault(options.task, {})
+            if own:
+                moments["trained"] = known
+            if last:
+                moments["retrained"] = known
+            if "test" in known:
+                rows.append([so_far[-1].task, options.task, *found["test"]])
+        if self.session.world.writes and rows:
+            self.session.folder.results().put(rows)
+
+    def commit(self) -> Iterator[TaskResult]:
+        """Write the pack; the checkpoint has done its duty then."""
+        keys = ("method", "epochs", "lr", "batch_size", "optimizer", "seed")
+        reports = {
+            options.task: {key: getattr(options, key) for key in keys}
+            | {"errors": {moment: found for moment, found in self.keeper.notes[options.task].items() if found}}
+            for options in self.tasks
+        }
+        if self.session.world.writes:
+            self.network.write_pack(self.path, self.arch, reports, self.tasks[0].value_dtype)
+            self._checkpoint.remove()
+        wait_for_all()
+        for options in self.tasks:
+            yield TaskResult(options.task, Pack.open(self.path), skipped=self._skipped.get(options.task, ()))
+
+    def _test_images(self, options: TrainOptions) -> EvalBatches:
+        data = open_data(options)
+        return () if data is None else eval_loader(data.test, options, self._given, self.session)
+
+
+def train_together(
+    training: type[TogetherTraining], tasks: Sequence[TrainOptions], pack_path: Path, session: Session
+) -> Iterator[TaskResult]:
+    """Train all tasks, unless the pack holds just these.
+
+    Raises:
+        UsageError: the pack exists, with other tasks.
+    """
+    if not pack_path.exists():
+        yield from training(tasks, pack_path, session).run()
+    elif [entry.name for entry in Pack.open(pack_path).tasks] != [options.task for options in tasks]:
+        raise UsageError(
+            f"{pack_path}: exists already, and method {tasks[0].method} trains the tasks of a pack together; "
+            "choose another pack"
+        )
+
+
+def training_stage(options: TrainOptions) -> Fit | None:
+    """The epochs before pruning, of a method that does not prune; None if there are none."""
+    return next((stage for stage in stages(options, 1) if isinstance(stage, Fit) and stage.phase == "train"), None)

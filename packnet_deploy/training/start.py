@@ -1,0 +1,141 @@
+"""The network a task begins with: built anew, or taken from the pack it is added to. And what is refused before.
+
+Everything that can be known before images are read is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.pack import LayerCapacity, Pack
+from packnet_deploy.training import backbones
+from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.options import TrainOptions
+
+DEFAULT_ARCH = "resnet18"
+DEFAULT_WEIGHTS = "imagenet"
+NETWORK_TASK, NETWORK_RATE = "pretrained", 0.5
+
+
+def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: bool = False) -> list[TrainOptions]:
+    """The tasks of a new pack, behind a first one that is the pretrained network as it is, where that is asked for.
+    The same again where a recipe goes on in a pack that began so.
+
+    Pruning a pretrained network to a small data set throws away what later tasks need; keeping it as a task of its
+    own, half of it freed by magnitude and no image needed, does not (docs/results.md has the figures). It is what the
+    paper does with ImageNet itself.
+    """
+    first = tasks[0]
+    pretrained = (first.weights or DEFAULT_WEIGHTS) != "none" and first.epochs > 0
+    wanted = first.start or ("network" if pretrained and not (first.data or "").startswith("imagenet:") else "task")
+    begun = pack_path.exists()
+    goes_on = begun and (resume or len(tasks) > 1) and NETWORK_TASK in (t.name for t in Pack.open(pack_path).tasks[:1])
+    if (begun and not goes_on) or wanted == "task" or first.method not in ("packnet", "classifier-only"):
+        return list(tasks)
+    if not pretrained:
+        raise UsageError("--start network: expected pretrained --weights and --epochs above 0, got none of them")
+    network = TrainOptions(
+        task=NETWORK_TASK,
+        pack=first.pack,
+        method=first.method,
+        arch=first.arch,
+        weights=first.weights,
+        image_size=first.image_size,
+        pattern=first.pattern,
+        prune_rate=NETWORK_RATE,
+        epochs=0,
+        retrain_epochs=0,
+        value_dtype=first.value_dtype,
+        seed=first.seed,
+        device=first.device,
+    )
+    return [network, replace(first, weights=None, pattern=None, start=None), *tasks[1:]]
+
+
+def check_addition(options: TrainOptions, pack: Pack) -> None:
+    """Refuse, before anything is loaded, what cannot be added to an existing pack."""
+    if any(entry.name == options.task for entry in pack.tasks):
+        raise UsageError(f"{pack.path}: task {options.task!r} is in it already; choose another name, or another pack")
+    for name, given, own in (
+        ("arch", options.arch, pack.backbone.arch),
+        ("image-size", options.image_size, pack.input.shape[1]),
+        ("weights", options.weights, None),
+    ):
+        if given is not None and given != own and pack.tasks:
+            holds = f"the pack's is {own}" if own is not None else "the pack has its own"
+            raise UsageError(f"--{name} {given}: {pack.path} exists and {holds}; leave the option out")
+    if pack.tasks and options.epochs == 0:
+        raise UsageError(f"--epochs 0: only a new pack's first task can be taken untrained; {pack.path} exists")
+    if options.data is None:
+        raise UsageError(f"--data: expected the images of task {options.task!r}, got none")
+
+
+def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:
+    """The network of a new pack, its name, and whether the head it comes with is to be kept.
+
+    Raises:
+        UsageError: images or weights are needed that were not given.
+    """
+    arch = options.arch or DEFAULT_ARCH
+    if options.data is None and (options.epochs or options.retrain_epochs):
+        raise UsageError(
+            f"--data: expected the images of task {options.task!r}, got none; without images a network can only be "
+            "taken as it is: --epochs 0 --retrain-epochs 0"
+        )
+    if options.epochs == 0 and options.weights == "none":
+        raise UsageError("--epochs 0: it keeps the given network, so give its --weights (a file, or imagenet)")
+    weights = options.weights or DEFAULT_WEIGHTS
+    given = backbones.build_from(arch, weights)
+    if options.epochs == 0 and given.untrained:
+        raise UsageError(
+            f"--epochs 0: --weights {weights} have no values for {given.untrained[0]} and {len(given.untrained) - 1} "
+            "more tensors, which would stay random; begin with a task that trains them (--start task)"
+        )
+    spec = backbones.input_spec(arch, options.image_size, weights)
+    network = PackedNetwork(given.module, given.head, spec, pattern=options.pattern or "")
+    return network, arch, options.epochs == 0 and given.head_is_trained
+
+
+def network_of(pack: Pack, layers: str) -> PackedNetwork:
+    """The network of a pack, for another task that may change ``layers``.
+
+    Raises:
+        UsageError: it cannot be built here, or has no room for the task.
+    """
+    if pack.backbone.arch not in backbones.archs():
+        raise UsageError(
+            f"{pack.path}: its network {pack.backbone.arch!r} is not one that packnet train can build; "
+            "add tasks from Python: PackedNetwork.resume(pack, module)"
+        )
+    width = pack.tasks[-1].classes if pack.tasks else 2
+    module, _ = backbones.build(pack.backbone.arch, width)
+    network = PackedNetwork.resume(pack, module)
+    if network.state.free == 0 and layers != "classifier":
+        raise UsageError(
+            f"{pack.path}: no free weights are left for another task; prune earlier tasks harder.\n"
+            + capacity_table(network.capacity)
+        )
+    return network
+
+
+def own_classes(network: PackedNetwork, has_head: bool) -> tuple[str, ...]:
+    """Class names for the outputs of a network taken as it is; a stand-in where its weights came without a head."""
+    if not has_head:
+        return ("untrained head",)
+    width = network.head_width
+    names = backbones.imagenet_class_names()
+    return names if width == len(names) else tuple(f"class {i}" for i in range(width))
+
+
+def capacity_table(layers: tuple[LayerCapacity, ...]) -> str:
+    """Who owns how much, as plain lines: for the message that nothing is left."""
+    width = max(len(layer.name) for layer in layers)
+    rows = [
+        f"{layer.name:<{width}}  {layer.size:>12,} weights  {layer.free:>12,} free  owned: "
+        + " ".join(f"{count:,}" for count in layer.owned)
+        for layer in layers
+    ]
+    return "\n".join(rows)

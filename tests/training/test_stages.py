@@ -1,0 +1,142 @@
+"""What follows what in a task's training: epochs, learning rates, prune steps and each layer's rate, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.stages import Fit, Prune, Schedule, Stage, rates, stages
+
+
+def outline(plan: tuple[Stage, ...]) -> list[Any]:
+    """Prunings as their part, fits as (phase, begin, end)."""
+    return [s.part if isinstance(s, Prune) else (s.phase, s.begin, s.end) for s in plan]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"epochs": 20, "retrain_epochs": 10}, [("train", 0, 20), 1, ("retrain", 0, 10)]),
+        ({"epochs": 2, "retrain_epochs": 0}, [("train", 0, 2), 1]),
+        ({"epochs": 0, "retrain_epochs": 3}, [1, ("retrain", 0, 3)]),
+        ({"epochs": 0, "retrain_epochs": 0}, [1]),
+        (
+            {"epochs": 1, "retrain_epochs": 4, "prune_steps": 2},
+            [("train", 0, 1), 0.5, ("retrain", 0, 2), 1, ("retrain", 2, 4)],
+        ),
+        (
+            {"epochs": 1, "retrain_epochs": 5, "prune_steps": 3},
+            [("train", 0, 1), 1 / 3, ("retrain", 0, 1), 2 / 3, ("retrain", 1, 3), 1, ("retrain", 3, 5)],
+        ),
+        (
+            {"epochs": 0, "retrain_epochs": 2, "prune_steps": 2},
+            [0.5, ("retrain", 0, 1), 1, ("retrain", 1, 2)],
+        ),
+    ],
+)
+def test_what_follows_what(options: dict[str, int], expected: list[Any]) -> None:
+    assert outline(stages(TrainOptions(**options), task=1)) == expected
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 10])
+def test_prune_steps_share_out_every_retraining_epoch(steps: int) -> None:
+    for epochs in range(steps, 12):
+        plan = stages(TrainOptions(epochs=1, retrain_epochs=epochs, prune_steps=steps), task=2)
+        parts = [stage.part for stage in plan if isinstance(stage, Prune)]
+        fits = [stage for stage in plan if isinstance(stage, Fit) and stage.phase == "retrain"]
+        assert parts == sorted(set(parts))
+        assert (len(parts), parts[-1]) == (steps, 1)
+        assert [epoch for fit in fits for epoch in range(fit.begin, fit.end)] == list(range(epochs))
+        lengths = {fit.end - fit.begin for fit in fits}
+        assert max(lengths) - min(lengths) <= 1
+        assert len(fits) == steps, "no two prunings without training between"
+
+
+def learning_rates(options: TrainOptions, task: int) -> dict[str, list[float]]:
+    """Of every epoch of each phase."""
+    found: dict[str, list[float]] = {"train": [], "retrain": []}
+    for stage in stages(options, task):
+        if isinstance(stage, Fit):
+            found[stage.phase] += [round(stage.schedule.lr_at(e), 12) for e in range(stage.begin, stage.end)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "train", "retrain"),
+    [
+        (1, {}, [1, 1, 0.1, 0.1], [1, 1, 0.1, 0.1]),
+        (2, {}, [1, 1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]),
+        (2, {"prune_steps": 4}, [1, 1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]),
+        (1, {"prune_steps": 4}, [1, 1, 0.1, 0.1], [1, 1, 0.1, 0.1]),
+        (2, {"retrain_lr": 0.5}, [1, 1, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5]),
+        (2, {"retrain_milestones": (3,)}, [1, 1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.01]),
+        (1, {"milestones": (1, 3)}, [1, 0.1, 0.1, 0.01], [1, 1, 0.1, 0.1]),
+        (1, {"milestones": (), "retrain_milestones": ()}, [1, 1, 1, 1], [1, 1, 1, 1]),
+        (1, {"epochs": 1, "retrain_epochs": 1}, [1], [1]),
+        (1, {"epochs": 3, "retrain_epochs": 5}, [1, 0.1, 0.1], [1, 1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_the_learning_rate_of_every_epoch(
+    task: int, changes: dict[str, Any], train: list[float], retrain: list[float]
+) -> None:
+    options = TrainOptions(**({"lr": 1.0, "epochs": 4, "retrain_epochs": 4} | changes))
+    assert learning_rates(options, task) == {"train": pytest.approx(train), "retrain": pytest.approx(retrain)}
+
+
+def test_the_defaults_are_the_papers() -> None:
+    """Section 4: 20 epochs at 1e-3, a tenth after 10; retraining of an added task 10 epochs at 1e-4."""
+    first, added = (learning_rates(TrainOptions(), task) for task in (1, 2))
+    assert first["train"] == added["train"] == pytest.approx([1e-3] * 10 + [1e-4] * 10)
+    assert first["retrain"] == pytest.approx([1e-3] * 5 + [1e-4] * 5)
+    assert added["retrain"] == pytest.approx([1e-4] * 10)
+
+
+def test_every_fit_carries_the_optimiser_and_its_images_come_after_those_shown_before() -> None:
+    options = TrainOptions(
+        epochs=3, retrain_epochs=4, prune_steps=2, optimizer="adamw", momentum=0.5, weight_decay=0.1, amp="bf16"
+    )
+    shown: list[int] = []
+    for stage in stages(options, task=2):
+        if isinstance(stage, Fit):
+            s = stage.schedule
+            assert (s.optimizer, s.momentum, s.weight_decay, s.amp) == ("adamw", 0.5, 0.1, "bf16")
+            shown += [stage.shown_before + epoch for epoch in range(stage.begin, stage.end)]
+    assert shown == list(range(7)), "no epoch sees the images as another did"
+
+
+def test_a_schedule_without_milestones_stays_where_it_is() -> None:
+    assert [Schedule(3, 0.2).lr_at(epoch) for epoch in range(3)] == [0.2, 0.2, 0.2]
+
+
+# -- each layer's rate ---------------------------------------------------------------------------------------------
+
+NAMES = ("features.0.weight", "features.3.weight", "classifier.1.weight")
+
+
+@pytest.mark.parametrize(
+    ("rules", "part", "expected"),
+    [
+        ((), 1, (0.8, 0.8, 0.8)),
+        ((), 0.5, (0.4, 0.4, 0.4)),
+        (("features.*=0.5",), 1, (0.5, 0.5, 0.8)),
+        (("features.*=0.5", "features.3.*=0"), 1, (0.5, 0, 0.8)),
+        (("features.3.*=0", "features.*=0.5"), 1, (0.5, 0.5, 0.8)),
+        (("features.?.weight=0.6",), 0.5, (0.3, 0.3, 0.4)),
+        (("*=0.2", "classifier.1.weight=1"), 1, (0.2, 0.2, 1)),
+    ],
+)
+def test_the_last_rule_that_matches_counts(rules: tuple[str, ...], part: float, expected: tuple[float, ...]) -> None:
+    found = rates(TrainOptions(prune_rate=0.8, layer_rates=rules), part, NAMES)
+    assert found == pytest.approx(dict(zip(NAMES, expected, strict=True)))
+
+
+@pytest.mark.parametrize("rule", ["Features.*=0.5", "features=0.5", "fc.weight=0"])
+def test_a_rule_for_no_layer_at_all_names_some_that_there_are(rule: str) -> None:
+    with pytest.raises(
+        UsageError,
+        match=rf"--layer-rate {rule}: matches no packable .* like features\.0\.weight, ".replace("*=", r"\*="),
+    ):
+        rates(TrainOptions(layer_rates=(rule,)), 1, NAMES)
