@@ -1,0 +1,52 @@
+"""What the paper's figures show, computed from runs' results: plain mappings to lists of values, one a run.
+
+Tables and figures both start here, so that they cannot disagree. Errors are fractions 0..1.
+"""
+
+from __future__ import annotations
+
+from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
+
+
+def column_errors(evidence: Evidence, column: str, task: str) -> list[Errors]:
+    """The task's errors when all tasks had been trained; one value a training of it."""
+    measured = [(evidence.source(trial, task), result.final) for trial, result in evidence.trials(column)]
+    return list({source: final[task] for source, final in measured if task in final}.values())
+
+
+def changes(evidence: Evidence, column: str) -> dict[str, dict[int, list[float]]]:
+    """By task, and by the number of tasks added since: its top-1 error then, less that after its own training.
+
+    Differences within a run, so that orders in which a task came early or late do not blur them. None for individual
+    networks, to which nothing is added.
+    """
+    if any(entry["method"] == "individual" for entry in evidence.plan["columns"] if entry["key"] == column):
+        return {}
+    found: dict[str, dict[int, list[float]]] = {}
+    for task in (entry["name"] for entry in evidence.plan["tasks"]):
+        for _, result in evidence.trials(column):
+            order = list(result.stages)
+            if task not in order or task not in result.stages[task]:
+                continue
+            own, later = result.stages[task][task], order[order.index(task) + 1 :]
+            for added, stage in enumerate(later, start=1):
+                if (then := result.stages[stage].get(task)) is not None:
+                    found.setdefault(task, {}).setdefault(added, []).append(then.top1 - own.top1)
+    return found
+
+
+def errors_by_position(evidence: Evidence, column: str) -> dict[str, dict[int, list[Errors]]]:
+    """By added task, and by its place among the added tasks (from 1): its final errors."""
+    found: dict[str, dict[int, list[Errors]]] = {}
+    for task in (entry["name"] for entry in evidence.plan["tasks"][1:]):
+        for trial, result in evidence.trials(column):
+            if task in trial["order"] and task in result.final:
+                place = trial["order"].index(task) + 1
+                found.setdefault(task, {}).setdefault(place, []).append(result.final[task])
+    return found
+
+
+def errors_by_moment(evidence: Evidence, column: str, task: str) -> dict[str, list[Errors]]:
+    """The task's test errors when trained, pruned and retrained."""
+    measured = [result.moments.get(task, {}) for _, result in evidence.trials(column)]
+    return {moment: [one[moment] for one in measured if moment in one] for moment in MOMENTS}

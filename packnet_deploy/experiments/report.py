@@ -1,0 +1,104 @@
+"""``packnet report``: from an experiments folder to HTML and Markdown, one for each experiment and one of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.experiments import figures, tables
+from packnet_deploy.experiments.blocks import Block, Picture, Section, Table, Text
+from packnet_deploy.experiments.folder import ExperimentsFolder
+from packnet_deploy.experiments.html import html_page
+from packnet_deploy.experiments.markdown import markdown_text
+from packnet_deploy.experiments.paper import PaperFigures, paper_figures
+from packnet_deploy.experiments.results import Evidence, gather
+from packnet_deploy.pack.atomic import replacing
+
+PAPER_SCALE = "paper"  # where networks and images are the paper's own, and its figures may stand beside ours
+FIGURES = "figures"
+
+
+def write_report(folder: Path, output: Path) -> list[Path]:
+    """Write the combined report to ``output`` and everything else beside it; returns what was written.
+
+    Raises:
+        UsageError: the folder holds no experiments, or ``output`` has the name of one.
+        ArtefactError: something in it is damaged.
+    """
+    kept = ExperimentsFolder(folder)
+    sections = [section_of(gather(kept, plan), plan["file"]) for plan in kept.plans()]
+    if any(section.name == output.stem for section in sections):
+        raise UsageError(f"-o {output}: that is the name of one experiment's own report; choose another")
+    pages = {output.stem: sections} | {section.name: [section] for section in sections}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    (output.parent / FIGURES).mkdir(exist_ok=True)
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Picture):
+                _write(output.parent / _figure_file(section, block), block.svg)
+    written = []
+    for stem, shown in pages.items():
+        html = output if stem == output.stem else output.with_name(f"{stem}.html")
+        _write(html, html_page(shown))
+        _write(html.with_suffix(".md"), markdown_text(shown, _figure_file))
+        written += [html, html.with_suffix(".md")]
+    return written
+
+
+def section_of(evidence: Evidence, name: str) -> Section:
+    """One experiment's section: what it is, what is missing, and its views."""
+    plan = evidence.plan
+    paper = paper_figures(plan["paper"])
+    beside = paper if plan["scale"] == PAPER_SCALE else PaperFigures()
+    blocks: list[Block] = [Text(text) for text in plan["about"].split("\n\n") if text.strip()]
+    blocks.append(Text(_provenance(evidence)))
+    if evidence.missing:
+        blocks.append(Text(_incomplete(evidence), warning=True))
+    for view in plan["views"]:
+        blocks += _view(view, evidence, beside)
+    if beside is not paper:
+        blocks += tables.paper_table(evidence, paper)
+    return Section(name, f"{plan['title']} ({plan['scale']} scale)", tuple(blocks))
+
+
+def _view(view: str, evidence: Evidence, paper: PaperFigures) -> list[Block]:
+    """A view's figures, then its tables."""
+    drawn, tabled = _VIEWS[view]
+    pictures: list[Block] = [picture for draw in drawn for picture in draw(evidence)]
+    return pictures + [table for make in tabled for table in make(evidence, paper)]
+
+
+_VIEWS: dict[str, tuple[list[Callable[[Evidence], list[Picture]]], list[Callable[..., list[Table]]]]] = {
+    "table": ([], [tables.main_table]),
+    "bars": ([figures.bars], []),
+    "drift": ([figures.drift], [tables.drift_tables]),
+    "order": ([figures.order], [tables.order_tables]),
+    "ratio": ([figures.ratio], [tables.ratio_tables]),
+    "ownership": ([figures.ownership], []),
+}
+
+
+def _provenance(evidence: Evidence) -> str:
+    plan = evidence.plan
+    images = "; ".join(
+        f"{task['label']}: {task['data'] or 'no images, the network as it is'}" for task in plan["tasks"]
+    )
+    minutes = sum(result.seconds for result in evidence.results.values()) / 60
+    command = f"packnet experiment {plan['experiment']} --scale {plan['scale']}"
+    return f"`{command}`: {len(evidence.results)} runs done, {minutes:,.1f} min of training in all. Images: {images}."
+
+
+def _incomplete(evidence: Evidence) -> str:
+    missing, names = evidence.missing, dict.fromkeys(trial["run"] for trial in evidence.plan["trials"])
+    listed = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if missing[6:] else "")
+    return f"Incomplete: {len(missing)} of {len(names)} runs are missing ({listed}); the same command runs them."
+
+
+def _figure_file(section: Section, picture: Picture) -> str:
+    return f"{FIGURES}/{section.name}-{picture.name}.svg"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())

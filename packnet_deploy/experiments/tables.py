@@ -1,0 +1,170 @@
+"""The tables of a report, from the evidence. Errors are percent; every figure says how many runs it is the mean of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from packnet_deploy.experiments.analyses import changes, column_errors, errors_by_moment, errors_by_position
+from packnet_deploy.experiments.blocks import Cell, Head, Row, Table
+from packnet_deploy.experiments.paper import PaperFigures
+from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
+from packnet_deploy.experiments.statistics import summary
+
+NONE = "-"
+_NOTATION = "top-1 error in percent (top-5 in brackets), mean of n runs ± sample standard deviation"
+MB = 1e6
+
+
+def main_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """The paper's shape: a row for each task, a column for each method, sizes below."""
+    plan = evidence.plan
+    columns = plan["columns"]
+    rows = []
+    for task in plan["tasks"]:
+        cells = []
+        for column in columns:
+            planned = evidence.planned(column["key"], task["name"]) if task["data"] else 0
+            errors = column_errors(evidence, column["key"], task["name"])
+            cell = _errors(errors, planned, paper.cell("table", column["key"], task["name"]))
+            cells.append(cell if task["data"] else replace(cell, note="no images"))
+        rows.append(Row(task["label"], tuple(cells)))
+    rows.append(Row("Size of the files, MB", tuple(_sizes(evidence, c, "file_bytes", paper) for c in columns), True))
+    rows.append(
+        Row("Size as the paper counts, MB", tuple(_sizes(evidence, c, "paper_bytes", paper) for c in columns), True)
+    )
+    note = f"Test images, when all tasks had been trained: {_NOTATION}. "
+    note += "The paper counts every weight at 4 bytes and masks at log2 N bits for N tasks."
+    return [Table("Errors and sizes", "task", _heads(columns), tuple(rows), _with_source(note, paper.note("table")))]
+
+
+def drift_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """How far the errors of older tasks moved as tasks were added, by method."""
+    labels = _labels(evidence)
+    by_column = {column["label"]: changes(evidence, column["key"]) for column in evidence.plan["columns"]}
+    most = max((k for moved in by_column.values() for by_added in moved.values() for k in by_added), default=0)
+    if not most:
+        return []
+    rows = []
+    for label, moved in by_column.items():
+        for task, by_added in moved.items():
+            cells = tuple(_change(by_added.get(k, [])) for k in range(1, most + 1))
+            rows.append(Row(f"{label}: {labels[task]}", cells))
+    heads = tuple(Head(f"{k} task{'s' if k > 1 else ''} later") for k in range(1, most + 1))
+    note = "Change of a task's top-1 test error since the end of its own training, in points: mean of n runs ± sample "
+    note += "standard deviation."
+    return [Table("Older tasks, as tasks are added", "method: task", heads, tuple(rows), note)]
+
+
+def order_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """Errors by a task's place among the added tasks; a table for each column that was trained in several orders."""
+    made = []
+    labels = _labels(evidence)
+    for column in evidence.plan["columns"]:
+        errors = errors_by_position(evidence, column["key"])
+        places = range(1, len(evidence.plan["tasks"]))
+        if all(len(by_place) < 2 for by_place in errors.values()):
+            continue
+        rows = tuple(
+            Row(
+                labels[task],
+                tuple(_errors(by_place.get(k, []), None, paper.cell("order", str(k), task)) for k in places),
+            )
+            for task, by_place in errors.items()
+        )
+        heads = tuple(Head(f"added {_ordinal(k)}") for k in places)
+        note = f"Test images, when all tasks had been trained: {_NOTATION}, over the runs with the task in that place."
+        title = f"Errors by place in the order: {column['label']}"
+        made.append(Table(title, "task", heads, rows, _with_source(note, paper.note("order"))))
+    return made
+
+
+def ratio_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """Test errors before pruning, after pruning and after retraining, by column."""
+    columns = evidence.plan["columns"]
+    added = evidence.plan["tasks"][1:]
+    rows = []
+    for task in added:
+        cells = []
+        for column in columns:
+            by_moment = errors_by_moment(evidence, column["key"], task["name"])
+            for moment in MOMENTS:
+                known = paper.cell("ratio", f"{column['key']}-{moment}", task["name"])
+                cells.append(_errors(by_moment[moment], None, known))
+        rows.append(Row(task["label"], tuple(cells)))
+    heads = tuple(Head(moment, column["label"]) for column in columns for moment in MOMENTS)
+    note = f"Test images, at the end of each phase: {_NOTATION}."
+    return [Table("Before and after pruning", "task", heads, tuple(rows), _with_source(note, paper.note("ratio")))]
+
+
+def paper_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """The paper's figures alone, for a scale at which they cannot stand beside ours."""
+    made = []
+    columns = {column["key"]: column["label"] for column in evidence.plan["columns"]}
+    for view, by_column in paper.views.items():
+        there = {row for texts in by_column.values() for row in texts}
+        rows = [row for row in _PAPER_ROWS if row in there]
+        heads = tuple(Head(columns.get(key) or paper.labels.get(key, key)) for key in by_column)
+        body = tuple(
+            Row(_PAPER_ROWS[row], tuple(Cell(texts.get(row, NONE)) for texts in by_column.values())) for row in rows
+        )
+        note = "Not to be compared figure by figure: other network, other images. "
+        note += "Figures without a source are left out. "
+        made.append(Table("The paper's own figures", "task", heads, body, note + paper.note(view) + "."))
+    return made
+
+
+_PAPER_ROWS = {"imagenet": "ImageNet", "places365": "Places365", "cubs": "CUBS", "cars": "Stanford Cars"}
+_PAPER_ROWS |= {"flowers": "Flowers", "size_paper": "Size, MB"}
+
+
+def _errors(errors: list[Errors], planned: int | None, paper: str) -> Cell:
+    """The cell of some runs' errors; ``planned`` is shown where fewer are done."""
+    found = summary(100 * e.top1 for e in errors)
+    if found is None:
+        return Cell(NONE, f"n = 0 of {planned}" if planned else "", paper)
+    fifth = summary(100 * e.top5 for e in errors)
+    assert fifth is not None
+    short = planned is not None and found.n < planned
+    counted = f"n = {found.n} of {planned}" if short else f"n = {found.n}"
+    return Cell(f"{found.mean:.2f} ({fifth.mean:.2f})", f"± {_spread(found.spread)}, {counted}", paper)
+
+
+def _change(values: list[float]) -> Cell:
+    """Some runs' changes of an error, in points, with their sign."""
+    found = summary(100 * value for value in values)
+    if found is None:
+        return Cell(NONE)
+    return Cell(f"{found.mean:+.2f}" if found.mean else "0", f"± {_spread(found.spread)}, n = {found.n}")
+
+
+def _sizes(evidence: Evidence, column: Mapping[str, Any], kind: str, paper: PaperFigures) -> Cell:
+    found = summary(getattr(result, kind) / MB for _, result in evidence.trials(column["key"]))
+    known = paper.cell("table", column["key"], "size_paper") if kind == "paper_bytes" else ""
+    return Cell(NONE if found is None else megabytes(found.mean), paper=known)
+
+
+def megabytes(value: float) -> str:
+    """Megabytes to three figures or so."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2f}"
+
+
+def _spread(spread: float | None) -> str:
+    return "-" if spread is None else f"{spread:.2f}"
+
+
+def _heads(columns: list[Mapping[str, Any]]) -> tuple[Head, ...]:
+    return tuple(Head(column["label"], column["group"]) for column in columns)
+
+
+def _labels(evidence: Evidence) -> dict[str, str]:
+    return {task["name"]: task["label"] for task in evidence.plan["tasks"]}
+
+
+def _ordinal(place: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(place, f"{place}th")
+
+
+def _with_source(note: str, source: str) -> str:
+    return f"{note} The paper's figures: {source}." if source else note

@@ -1,0 +1,126 @@
+"""Runs: what makes two of them one, what their recipes say, and which begin with the same first task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comparison import RECIPE
+
+from packnet_deploy.experiments.plan import Plan, dataset_under, missing_files, plan_of, weights_under
+from packnet_deploy.experiments.recipe import read_experiment
+from packnet_deploy.experiments.shipped import recipe_path
+from packnet_deploy.experiments.toml import recipe_text
+from packnet_deploy.training.recipe import read_recipe, read_toml, tasks_from
+
+Planned = Callable[..., Plan]
+
+
+def names(plan: Plan, column: str) -> list[str]:
+    return [trial.run.name for trial in plan.trials if trial.column == column]
+
+
+def test_the_name_tells_method_network_order_and_seed(planned: Planned) -> None:
+    assert names(planned(), "lwf")[3].startswith("lwf-quickstart-cars-birds-s1-")
+
+
+def test_what_changes_the_result_changes_the_hash_and_nothing_else_does(planned: Planned) -> None:
+    before = names(planned(), "packnet-75")
+    assert len(set(before)) == len(before)
+    for same in (
+        RECIPE.replace('"A comparison"', '"Another"'),
+        RECIPE.replace('"PackNet"', '"Packing"'),
+        RECIPE.replace("epochs = 2", 'epochs = 2\ndevice = "cpu"\nworkers = 1'),
+        RECIPE.replace("epochs = 2", "epochs = 2\nprune_rate = 0.75"),  # the default, spelled out
+    ):
+        assert same != RECIPE
+        assert names(planned(same), "packnet-75") == before
+    for other in (
+        RECIPE.replace("epochs = 2", "epochs = 3"),
+        RECIPE.replace("epochs = 2", "epochs = 2\nlr = 0.002"),
+        RECIPE.replace("builtin:digits", "imagefolder:digits"),
+        RECIPE.replace('label = "PackNet"', 'separate = ["biases"]'),
+        RECIPE.replace('label = "PackNet"', "first = { prune_rate = 0.5 }"),
+    ):
+        assert other != RECIPE
+        assert not set(names(planned(other), "packnet-75")) & set(before)
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_experiments_share_runs(scale: str) -> None:
+    """Figures 2 and 3 are mostly table 2, looked at otherwise."""
+    runs = {}
+    for name in ("table2", "fig2-lwf-drift", "fig3-order"):
+        path = recipe_path(name)
+        runs[name] = {run.name for run in plan_of(read_experiment(path, scale), str(path)).runs}
+    assert runs["fig2-lwf-drift"] <= runs["table2"]
+    assert len(runs["fig3-order"] & runs["table2"]) >= len(runs["fig3-order"]) / 3
+
+
+def test_runs_share_a_first_task_that_is_trained(planned: Planned) -> None:
+    plan = planned()
+    packed = [t for t in plan.trials if t.column == "packnet-75"]
+    bases = {t.run.base.name for t in packed if t.run.base is not None}
+    assert len(bases) == 1
+    assert len({t.first for t in packed}) == 1
+    assert {t.run.tasks[0]["seed"] for t in packed} == {0}
+    assert {t.run.tasks[1]["seed"] for t in packed} == {0, 1}
+    assert [run.name for run in plan.runs].index(*bases) == 0, "a base runs before what continues it"
+    assert len(plan.runs) == len(plan.trials) + 1
+    for column in ("lwf", "individual"):
+        others = [t for t in plan.trials if t.column == column]
+        assert all(t.run.base is None and t.first == t.run.name for t in others)
+
+
+def test_a_network_taken_as_it_is_needs_no_base(planned: Planned) -> None:
+    plan = planned(RECIPE.replace('data = "builtin:letters"', "epochs = 0\nretrain_epochs = 0"))
+    assert all(trial.run.base is None for trial in plan.trials)
+
+
+def test_the_recipe_is_one_that_training_reads(planned: Planned, tmp_path: Path) -> None:
+    text = RECIPE.replace("builtin:digits", "imagefolder:digits").replace(
+        "epochs = 2", 'epochs = 2\nweights = "w.pth"\nlayer_rates = ["features.*=0.5"]'
+    )
+    run = planned(text).trials[1].run
+    path = tmp_path / "recipe.toml"
+    path.write_text(run.recipe(Path("/data")))
+    first, birds, cars = read_recipe(path)
+    assert (first.task, birds.task, cars.task) == ("imagenet", "birds", "cars")
+    assert (first.seed, birds.seed, first.epochs, cars.retrain_epochs) == (0, 1, 2, 1)
+    assert (birds.data, cars.data) == ("imagefolder:/data/digits", "builtin:textures")
+    assert (first.weights, first.pack, birds.milestones) == ("/data/w.pth", Path("tasks.pack"), ())
+    assert birds.layer_rates == ("features.*=0.5",)
+    assert run.epochs == 9
+
+
+def test_texts_survive_toml(tmp_path: Path) -> None:
+    awkward = 'quote " backslash \\ tab \t line \n delete \x7f umlaut ü beyond \U0001f426'
+    path = tmp_path / "r.toml"
+    path.write_text(recipe_text({"data": awkward, "lr": 1e-05, "yes": True}, [{"n": [1, "a"]}, {}]), encoding="utf-8")
+    assert read_toml(path) == {"data": awkward, "lr": 1e-05, "yes": True, "task": [{"n": [1, "a"]}, {}]}
+
+
+def test_where_images_and_weights_lie(tmp_path: Path) -> None:
+    assert dataset_under("builtin:digits", Path("/data")) == "builtin:digits"
+    assert dataset_under("cars:stanford/cars", Path("/data")) == "cars:/data/stanford/cars"
+    assert dataset_under("cars:/elsewhere", Path("/data")) == "cars:/elsewhere"
+    assert dataset_under("flowers", Path("/data")) == "/data/flowers"
+    assert weights_under("IMAGENET1K_V1", Path("/data")) == "IMAGENET1K_V1"
+    assert weights_under("w/net.pth", Path("/data")) == "/data/w/net.pth"
+
+
+def test_what_is_not_there_is_listed(planned: Planned, tmp_path: Path) -> None:
+    text = RECIPE.replace("builtin:digits", "imagefolder:digits").replace("epochs = 2", 'epochs = 2\nweights = "w.pth"')
+    runs = planned(text).runs
+    assert missing_files(runs, tmp_path) == [str(tmp_path / "digits"), str(tmp_path / "w.pth")]
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "w.pth").touch()
+    assert missing_files(runs, tmp_path) == []
+
+
+def test_plans_read_alike_by_training(planned: Planned) -> None:
+    for run in planned().runs:
+        assert [t.task for t in tasks_from({"task": [dict(t) for t in run.tasks]}, "")] == [
+            t["name"] for t in run.tasks
+        ]

@@ -1,0 +1,121 @@
+"""Recipes: what they say, what is refused, and that every shipped one is a valid plan at all its scales."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comparison import RECIPE
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.experiments.plan import Plan, plan_of
+from packnet_deploy.experiments.recipe import read_experiment
+from packnet_deploy.experiments.shipped import recipe_path, shipped_recipes
+from packnet_deploy.training.recipe import tasks_from
+
+Planned = Callable[..., Plan]
+NAMES = ("fig2-lwf-drift", "fig3-order", "fig4-ratio", "fig5-layers", "table2", "table3", "table4", "table5", "table6")
+
+
+def test_columns_orders_and_seeds_give_the_trials(planned: Planned) -> None:
+    trials = [(t.column, t.order, t.seed) for t in planned().trials]
+    both = [("birds", "cars"), ("cars", "birds")]
+    assert trials == [
+        *(("packnet-75", order, seed) for order in both for seed in (0, 1)),
+        *(("lwf", order, seed) for order in both for seed in (0, 1)),
+        *(("individual", ("birds", "cars"), seed) for seed in (0, 1)),
+    ]
+
+
+def test_each_adds_every_task_alone(planned: Planned) -> None:
+    plan = planned(RECIPE.replace('orders = "all"', 'orders = "each"'))
+    assert {t.order for t in plan.trials if t.column == "lwf"} == {("birds",), ("cars",)}
+
+
+def test_a_column_wins_over_the_task_and_its_scale_over_the_column(planned: Planned) -> None:
+    text = RECIPE.replace('label = "PackNet"', "lr = 0.5\nepochs = 7\nfirst = { lr = 0.25, prune_rate = 0.5 }")
+    text += "lr = 0.125\n[scale.small.column.packnet-75]\nepochs = 8\nfirst = { prune_rate = 0.6 }\n"
+    first, second, third = planned(text).trials[0].run.tasks
+    assert (first["lr"], first["epochs"], first["prune_rate"]) == (0.25, 8, 0.6)
+    assert (second["lr"], second["epochs"], third["lr"]) == (0.5, 8, 0.5)
+    assert "prune_rate" not in second
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title", "titel", "comparison.toml: unknown key 'titel'; known: title, about"),
+        ('title = "A comparison"', "", "comparison.toml: title is missing"),
+        ('label = "LwF"', "label = 3", "comparison.toml: column.lwf: label: expected a text, got 3"),
+        ('label = "LwF"', "rate = 3", "comparison.toml: column.lwf: unknown key 'rate'"),
+        ('label = "LwF"', "first = { rate = 3 }", "comparison.toml: column.lwf.first: unknown key 'rate'"),
+        ('label = "LwF"', "lr = -1.0", r"comparison.toml: column.lwf, birds then cars: \[\[task\]\] 1: --lr: expected"),
+        ('label = "LwF"', 'lr = "high"', r"column.lwf, birds then cars: \[\[task\]\] 1: lr: expected float"),
+        ('"lwf"', '"lfw"', r"column.lwf, birds then cars: \[\[task\]\] 1: --method: expected one of"),
+        ('"drift"', '"drfit"', "views: expected some of table, .*, got 'drfit'"),
+        ('tasks = ["imagenet",', 'tasks = ["imgnet",', r"tasks: 'imgnet' is not among the \[task\] tables: imagenet"),
+        ('["imagenet", "birds", "cars"]', '["cars"]', "expected the first task and one or more that are added, got 1"),
+        ('orders = "all"', 'orders = "some"', "orders: expected one of given, each, all, or a list of lists"),
+        ('orders = "all"', 'orders = [["birds", "imagenet"]]', "'imagenet' is not among the added tasks: birds, cars"),
+        ('orders = "all"', 'orders = [["birds"], ["birds"]]', "orders: an order is listed twice"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: expected one or more different whole numbers, got \[1, 1\]"),
+        ("[scale.small]", '[scale.small]\ncolumns = ["lfw"]', "'lfw' is not among the columns: packnet-75, lwf"),
+        ("[scale.small]", "[scale.small.column.lfw]\n[scale.small]", "'lfw' is not among the columns"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(planned: Planned, old: str, new: str, message: str) -> None:
+    assert old in RECIPE
+    with pytest.raises(UsageError, match=message) as error:
+        planned(RECIPE.replace(old, new, 1))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_scale_lists_those_there_are(planned: Planned) -> None:
+    with pytest.raises(UsageError, match=r"no scale 'huge'; it has: small"):
+        planned(scale="huge")
+
+
+def test_the_issues_recipes_ship() -> None:
+    assert set(NAMES) <= shipped_recipes().keys()
+    assert recipe_path("table2").read_text().startswith("# Table 2")
+    assert recipe_path("mine.toml") == Path("mine.toml")
+    with pytest.raises(UsageError, match=r"table9: expected a recipe's file or the name of one of: .*table2"):
+        recipe_path("table9")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_every_shipped_recipe_is_a_plan_that_training_accepts(name: str, scale: str) -> None:
+    path = recipe_path(name)
+    experiment = read_experiment(path, scale)
+    plan = plan_of(experiment, str(path))
+    assert plan.runs
+    assert scale == "paper" or "tand-in" in experiment.about, "what stands in for the paper's is said"
+    for run in plan.runs:
+        assert re.fullmatch(r"[\w.-]{10,120}", run.name)
+        tasks_from({"task": [dict(task) for task in run.tasks]}, run.name)
+
+
+def test_the_papers_protocol() -> None:
+    """Section 4: 6 orders, 3 seeds; ImageNet pruned, then 10 epochs at 1e-3; added tasks 20 + 10 epochs."""
+    path = recipe_path("table2")
+    plan = plan_of(read_experiment(path, "paper"), str(path))
+    packed = [t for t in plan.trials if t.column == "packnet-50"]
+    assert len(packed) == 18
+    assert len({t.order for t in packed}) == 6
+    imagenet, *added = tasks_from({"task": [dict(task) for task in packed[0].run.tasks]}, "")
+    assert (imagenet.epochs, imagenet.retrain_epochs, imagenet.retrain_lr) == (0, 10, 1e-3)
+    assert (imagenet.retrain_milestones, imagenet.prune_rate) == ((5,), 0.5)
+    for task in added:
+        assert (task.epochs, task.lr, task.milestones) == (20, 1e-3, (10,))
+        assert (task.retrain_epochs, task.retrain_lr, task.retrain_milestones) == (10, 1e-4, ())
+        assert (task.prune_rate, task.batch_size, task.momentum, task.optimizer) == (0.75, 32, 0.9, "sgd")
+
+
+def test_the_documentations_example_is_a_recipe(planned: Planned) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text("utf-8")
+    plan = planned(text.partition("```toml\n")[2].partition("```")[0])
+    assert len(plan.trials) == 3
+    assert [task.get("prune_rate") for task in plan.trials[0].run.tasks] == [0.75, 0.5]
