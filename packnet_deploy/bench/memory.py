@@ -1,4 +1,4 @@
-"""Resident memory of this process, from the operating system itself. GPU memory is not covered."""
+"""Resident memory of this process and what the machine has left, from the system itself. GPU memory is not covered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 PROC = Path("/proc/self")
+MEMINFO = Path("/proc/meminfo")
 
 
 def resident_bytes(proc: Path = PROC) -> int | None:
@@ -36,3 +37,12 @@ def _resident_from_ps() -> int | None:
         return int(answer.stdout) * 1024
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
+
+
+def available_bytes(meminfo: Path = MEMINFO) -> int | None:
+    """Bytes a program may take without pushing others out, as Linux estimates them; elsewhere None."""
+    try:
+        lines = meminfo.read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

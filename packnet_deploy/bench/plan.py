@@ -19,32 +19,34 @@ from packnet_deploy.bench.machine import describe_machine
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.report import BenchReport, Measurement
 from packnet_deploy.bench.worker import Job
-from packnet_deploy.runners.onnx import model_files
+from packnet_deploy.runners.exported import model_files
 
 # The worker sees exactly this process's import path: neither -m nor a script would do, both put a folder before it.
 START = "import sys; sys.path[:] = sys.argv[1:]; from packnet_deploy.bench.worker import main; main()"
 
 
-def plan_jobs(models: Mapping[str, Path], options: BenchOptions) -> tuple[Job, ...]:
-    """Each task alone, then, if there are several, all of them together.
+Ways = Mapping[str, Mapping[str, Path]]
+
+
+def plan_jobs(models: Mapping[str, Path], options: BenchOptions, others: Ways | None = None) -> tuple[Job, ...]:
+    """Each task alone, then, if there are several, all of them together; then ``others``, each with all its tasks.
 
     Raises:
         UsageError: no models, or a file that is not there.
         ArtefactError: a file is not ONNX, or its external data is missing.
     """
-    if not models:
+    if not models and not others:
         raise errors.UsageError("models: expected at least one task's ONNX file, got none; run packnet export")
-    paths = {task: Path(path).absolute() for task, path in models.items()}
-    files = {task: [str(file) for file in model_files(path)] for task, path in paths.items()}
 
     def job(strategy: str, tasks: Mapping[str, Path]) -> Job:
-        each_once = tuple(dict.fromkeys(file for task in tasks for file in files[task]))
-        return Job(strategy, {task: str(path) for task, path in tasks.items()}, each_once, options)
+        paths = {task: Path(path).absolute() for task, path in tasks.items()}
+        each_once = dict.fromkeys(str(file) for path in dict.fromkeys(paths.values()) for file in model_files(path))
+        return Job(strategy, {task: str(path) for task, path in paths.items()}, tuple(each_once), options)
 
-    jobs = [job("separate", {task: path}) for task, path in paths.items()]
-    if len(paths) > 1:
-        jobs.append(job("together", paths))
-    return tuple(jobs)
+    jobs = [job("separate", {task: path}) for task, path in models.items()]
+    if len(models) > 1:
+        jobs.append(job("together", models))
+    return (*jobs, *(job(strategy, tasks) for strategy, tasks in (others or {}).items()))
 
 
 def run_job(job: Job) -> Measurement:
@@ -80,18 +82,20 @@ def run_bench(
     models: Mapping[str, Path],
     options: BenchOptions | None = None,
     on_start: Callable[[int, int, Job], None] | None = None,
+    others: Ways | None = None,
 ) -> BenchReport:
-    """Measure each task's ONNX file alone, and all of them together.
+    """Measure each task's ONNX file alone, all of them together, and other ways to serve them.
 
     Args:
         models: each task's exported file.
+        others: by strategy (``shared``, ``mapped``, ``selector``), the file that serves each task.
         on_start: told, before each job, how many are done, how many there are, and which is next.
 
     Raises:
         PackNetError: see ``plan_jobs`` and ``run_job``; the first failure ends the run.
     """
     options = options or BenchOptions()
-    jobs = plan_jobs(models, options)
+    jobs = plan_jobs(models, options, others)
     measurements = []
     for done, job in enumerate(jobs):
         if on_start is not None:

@@ -15,6 +15,11 @@ from packnet_deploy.bench.timing import Timing
 DEFINITIONS = {
     "separate": "each task's session alone in a process of its own",
     "together": "one session per task, all held in one process, requests in turn over the tasks",
+    "shared": "as together, of a folder of layout shared",
+    "mapped": "as shared, but its bank mapped into memory once for all sessions and masked at each run",
+    "selector": "one session for all tasks, masked at each run, requests in turn over the tasks",
+    "switch_ms": "what a request of the smallest batch takes longer after one for another task: median over the tasks "
+    "of the p50 in turn less the p50 of the same request repeated; noise where it is near 0",
     "file_bytes": "the ONNX files and their external data, each file once",
     "load_ms": "opening the sessions, once; files in the page cache, process, imports and runtime already started",
     "load_memory_bytes": "growth of the process's resident memory over load; GPU memory is not counted",
@@ -50,6 +55,7 @@ class Measurement:
     providers: dict[str, str]
     notes: tuple[str, ...]
     latencies: tuple[Latency, ...]
+    switch_ms: float | None = None  # None where there is but one task
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Measurement:

@@ -7,15 +7,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from packnet_deploy.bench.memory import available_bytes
 from packnet_deploy.bench.report import BenchReport, Measurement
+from packnet_deploy.bench.strategies import WAYS, Strategy, recommend, strategies
 
 MB = 1e6
+MEMORY_TO_SPARE = 0.5  # of what the system says is available
 
 
 def bench_tables(report: BenchReport) -> Group:
     """Two tables for 80 columns, notes and doubts, and the machine; for ``rich.print``."""
     threads = report.options.threads or "ONNX Runtime's own choice"
     parts: list[RenderableType] = [_footprint(report), _latency(report)]
+    if ways := strategies(report.measurements):
+        available = available_bytes()
+        budget = None if available is None else int(MEMORY_TO_SPARE * available)
+        parts += [_ways(ways), Text(f"for requests that alternate between tasks: {recommend(ways, budget)}")]
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += [Text(f"unstable: {line}", style="yellow") for line in _doubts(report)]
     parts.append(Text(f"{report.machine}; threads of each session: {threads}", style="dim"))
@@ -40,6 +47,25 @@ def _footprint(report: BenchReport) -> Table:
             f"{measured.load_ms:.0f} ms",
             _megabytes(measured.load_memory_bytes),
             _megabytes(measured.run_memory_bytes),
+        )
+    return table
+
+
+def _ways(ways: list[Strategy]) -> Table:
+    table = _table(
+        "Ways to hold all tasks",
+        "At the smallest batch size, median over the tasks. Memory: growth by loading and running. Switch: what a "
+        "request takes longer after one for another task. "
+        + "; ".join(f"{way.name}: {WAYS[way.name]}" for way in ways),
+        left=("way",),
+        right=("files", "memory", "p50", "switch", "alternating"),
+    )
+    for way in ways:
+        table.add_row(
+            way.name,
+            _megabytes(way.file_bytes),
+            _megabytes(way.memory_bytes),
+            *(f"{_milliseconds(time)} ms" for time in (way.p50_ms, way.switch_ms, way.alternating_ms)),
         )
     return table
 

@@ -11,10 +11,11 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,9 @@ def measure(job: Job) -> Measurement:
     options = job.options
     start_runtime(options.device)
     file_bytes = _read_through(job.files)
-    runner = OnnxRunner({task: Path(path) for task, path in job.models.items()}, options.device, options.threads)
+    mapped = job.strategy == "mapped"
+    models = {task: Path(path) for task, path in job.models.items()}
+    runner = OnnxRunner(models, "cpu" if mapped else options.device, options.threads, mapped=mapped)
     before = resident_bytes()
     start = time.perf_counter()
     with runner:
@@ -64,16 +67,18 @@ def measure(job: Job) -> Measurement:
         images = _images(runner, options)
         before = resident_bytes()
         latencies = [row for batch in options.batch_sizes for row in _latencies(runner, images, batch, options)]
+        run_memory = _growth(before)
         return Measurement(
             strategy=job.strategy,
             tasks=runner.tasks,
             file_bytes=file_bytes,
             load_ms=load_ms,
             load_memory_bytes=load_memory,
-            run_memory_bytes=_growth(before),
+            run_memory_bytes=run_memory,
             providers=runner.providers,
             notes=tuple(runner.notes),
             latencies=tuple(latencies),
+            switch_ms=_switch_ms(runner, images, latencies, options) if len(job.models) > 1 else None,
         )
 
 
@@ -85,6 +90,20 @@ def _latencies(
     }
     samples = time_in_turn(calls, warmup=options.warmup, repeats=options.repeats, seconds=options.seconds)
     return [Latency(task, batch, summarise(times, batch)) for task, times in samples.items()]
+
+
+def _switch_ms(
+    runner: OnnxRunner, images: Mapping[str, Float32Array], in_turn: Sequence[Latency], options: BenchOptions
+) -> float:
+    """How much faster the smallest batch of a task is when nothing else runs between; median over the tasks."""
+    batch = min(options.batch_sizes)
+    losses = []
+    for row in in_turn:
+        if row.batch == batch:
+            call = partial(runner.infer, images[row.task][:batch], row.task)
+            repeated = time_in_turn({row.task: call}, warmup=1, repeats=row.timing.runs, seconds=options.seconds)
+            losses.append(row.timing.p50_ms - summarise(repeated[row.task], batch).p50_ms)
+    return median(losses)
 
 
 def _images(runner: OnnxRunner, options: BenchOptions) -> dict[str, Float32Array]:

@@ -1,56 +1,34 @@
-"""``export_task``: one task of a pack as an ONNX model, checked before it appears under its name."""
+"""Exports of a single file, checked before it appears under its name: one task's, or the selector of all tasks.
+
+Folders, the ``shared`` layout, are ``folder``'s business.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.export.bind import TaskModel, bind_task
-from packnet_deploy.export.layouts import LAYOUTS, Laid, SparseTensor, lay_out
-from packnet_deploy.export.parity import Difference, probe_difference
+import numpy.typing as npt
+from onnx import ModelProto
+
+from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.export.bind import BoundModel, bind_task
+from packnet_deploy.export.check import check_export
+from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.wire import MAX_BYTES, external_buffers, model_buffers, size_of
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.pack.directory import Pack
 
-if TYPE_CHECKING:
-    from packnet_deploy.pack.directory import Pack
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written, and how it compares with the pack."""
-
-    task: str
-    layout: str
-    files: tuple[Path, ...]  # the model; its data file after it, where there is one
-    bytes: int  # of all files
-    dense_bytes: int  # what the tensors alone would take in the dense layout
-    sparse_tensors: int  # how many tensors are stored as values and positions
-    operators: dict[str, int]  # how often each operator occurs in the graph
-    difference: Difference | None  # from the pack's probe logits; None when the check was left out
-
-    @property
-    def note(self) -> str:
-        """What the user should know about the layout; empty where there is nothing to say."""
-        if self.layout == "sparse" and not self.sparse_tensors:
-            return "sparse saves nothing here: no packed weight is less than a third full; the file is a dense one"
-        if self.layout == "sparse":
-            return (
-                f"{self.sparse_tensors} tensors sparse, {self.bytes / self.dense_bytes:.0%} of the dense bytes; "
-                "ONNX Runtime reads this layout, TensorRT does not, and neither runs faster for it"
-            )
-        return ""
+DENSE = ExportOptions()
 
 
 def export_task(
-    pack: Pack,
-    task: str,
-    path: Path,
-    *,
-    layout: str = "dense",
-    verify: bool = True,
-    max_bytes: int = MAX_BYTES,
+    pack: Pack, task: str, path: Path, options: ExportOptions = DENSE, *, max_bytes: int = MAX_BYTES
 ) -> ExportReport:
     """Write ``task`` to ``path`` as an ONNX model: input ``images`` ``[batch, c, h, w]``, output ``logits``.
 
@@ -58,53 +36,86 @@ def export_task(
     any failure nothing is left behind and a file already there is untouched. The same pack gives the same bytes.
 
     Args:
-        layout: ``dense`` or ``sparse`` (packnet_deploy.export.layouts).
-        verify: False skips the check.
+        options: layout ``dense`` or ``sparse``.
         max_bytes: a dense model larger than this keeps its tensors in ``<path>.data`` beside it. That file is moved
             into place just before the model: a crash between the two leaves an older model with newer data.
 
     Raises:
-        UsageError: unknown task or layout, ``path`` is a folder, or a sparse model larger than ``max_bytes``.
+        UsageError: unknown task, ``path`` is a folder, a sparse model larger than ``max_bytes``, or a value that does
+            not fit the precision.
         ArtefactError: the pack is damaged, or ONNX Runtime refuses the model.
         EnvironmentFault: the folder of ``path`` does not exist.
         CheckFailed: the model's logits differ from the pack's by more than the tolerance.
         OSError: the disk is full, or the folder is not writable.
     """
-    if layout not in LAYOUTS:
-        raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if options.layout not in ("dense", "sparse"):
+        raise UsageError(f"layout: a file of one task is dense or sparse, got {options.layout!r}")
+    _expect_file_name(path, f"{task}.onnx")
+    bound, probe_logits = bind_task(pack, task, options)
+    dense_bytes = sum(array.nbytes for array in bound.tensors.values())
+    return _export(pack, bound, {task: probe_logits}, path, options, dense_bytes, max_bytes)
+
+
+def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes: int = MAX_BYTES) -> ExportReport:
+    """Write all tasks to ``path`` as one ONNX model: inputs ``images`` and ``task`` (int32 ``[1]``, 1-based).
+
+    The output ``logits`` is as wide as the widest head, -inf where the task has no such class. In every other
+    respect this is ``export_task``.
+    """
+    if options.layout != "selector":
+        raise UsageError(f"layout: expected selector, got {options.layout!r}")
+    if not pack.tasks:
+        raise UsageError(f"{pack.path}: no task to export yet; train one first")
+    _expect_file_name(path, "selector.onnx")
+    bank = load_folded_bank(pack, options)
+    probes = {side.entry.name: side.probe_logits for side in bank.tasks}
+    dense_bytes = bank.dense_bytes(options.type, probes)
+    return _export(pack, bind_selector(pack, bank, options), probes, path, options, dense_bytes, max_bytes)
+
+
+def _expect_file_name(path: Path, example: str) -> None:
     if path.is_dir():
-        raise UsageError(f"{path}: expected a file name, got a folder; say {path / f'{task}.onnx'}")
+        raise UsageError(f"{path}: expected a file name, got a folder; say {path / example}")
     if not path.parent.is_dir():
         raise EnvironmentFault(f"{path.parent}: no such folder; make it first")
-    bound = bind_task(pack, task, layout)
-    operators, dense_bytes = bound.operators, sum(array.nbytes for array in bound.tensors.values())
-    tensors = lay_out(bound.tensors, {spec.name for spec in pack.packable}, layout)
-    sparse_tensors = sum(isinstance(tensor, SparseTensor) for tensor in tensors.values())
 
+
+def _export(
+    pack: Pack,
+    bound: BoundModel,
+    probes: Mapping[str, npt.NDArray[Any]],
+    path: Path,
+    options: ExportOptions,
+    dense_bytes: int,
+    max_bytes: int,
+) -> ExportReport:
+    """Lay out, write, check, and move into place. ``probes``: the pack's probe logits of every task in the model."""
+    operators = bound.operators
+    tensors: Mapping[str, Laid] = bound.tensors
+    if options.layout == "sparse":
+        tensors = lay_out_sparse(bound.tensors, {spec.name for spec in pack.packable})
+    sparse_tensors = sum(isinstance(tensor, SparseTensor) for tensor in tensors.values())
     with staging_folder(path) as folder:
-        files = _write(bound, tensors, folder / path.name, max_bytes)
+        files = _write(bound.model, tensors, folder / path.name, max_bytes)
         written = sum(file.stat().st_size for file in files)
-        probe_logits = bound.probe_logits
         del bound, tensors  # ONNX Runtime is about to load its own copy
-        difference = probe_difference(files[0], pack.input, probe_logits) if verify else None
-        if difference is not None and not difference.passes:
-            raise CheckFailed(f"task '{task}': the exported model is wrong, so nothing was kept: {difference}")
+        differences = check_export(files[0], pack, probes, options) if options.verify else {}
         move_into_place(files[::-1], path.parent)
     return ExportReport(
-        task=task,
-        layout=layout,
+        options=options,
+        tasks=tuple(probes),
         files=tuple(path.parent / file.name for file in files),
         bytes=written,
         dense_bytes=dense_bytes,
-        sparse_tensors=sparse_tensors,
         operators=operators,
-        difference=difference,
+        differences=differences,
+        sparse_tensors=sparse_tensors,
     )
 
 
-def _write(bound: TaskModel, tensors: dict[str, Laid], path: Path, max_bytes: int) -> list[Path]:
+def _write(model: ModelProto, tensors: Mapping[str, Laid], path: Path, max_bytes: int) -> list[Path]:
     """Write the model, and its data beside it if it must; the model's path comes first."""
-    buffers = model_buffers(bound.model, tensors)
+    buffers = model_buffers(model, tensors)
     if size_of(buffers) <= max_bytes:
         write_buffers(path, buffers)
         return [path]
@@ -115,7 +126,7 @@ def _write(bound: TaskModel, tensors: dict[str, Laid], path: Path, max_bytes: in
             "use --layout dense, which can keep its data beside the model"
         )
     data_file = path.with_name(f"{path.name}.data")
-    buffers, data = external_buffers(bound.model, arrays, data_file.name)
+    buffers, data = external_buffers(model, arrays, data_file.name)
     write_buffers(data_file, data)
     write_buffers(path, buffers)
     return [path, data_file]

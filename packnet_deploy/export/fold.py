@@ -5,12 +5,17 @@
 Allowed where (1) a Conv or Gemm feeds that normalisation and nothing else, (2) its weight and bias serve no other
 node, and (3) all their values are given. A normalisation that fails one of these stays a node; DenseNet's, which
 come before the convolution, do. Scaling whole output channels leaves zeros zero, so a fold commutes with masking.
+
+Two steps, because several tasks may share one graph and one weight but differ in biases or normalisation:
+``fold_graph_in_place`` decides and changes the nodes, ``fold_biases_in_place`` computes one task's biases and the
+factors of its weights.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +24,25 @@ import onnx
 from onnx import GraphProto, NodeProto
 
 Tensors = dict[str, npt.NDArray[np.float32]]
+Shapes = Mapping[str, tuple[int, ...]]
+Factors = npt.NDArray[np.float64]  # one per output channel, shaped to broadcast over the weight
 
 _EPSILON = 1e-5  # ONNX's default
 _MAY_FOLD_INTO = ("Conv", "Gemm")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One normalisation that has left the graph, and the layer it went into."""
+
+    node: str  # the normalisation's name
+    weight: str
+    bias: str  # the layer's own, or a new one
+    gains_bias: bool
+    norm: tuple[str, str, str, str]  # gamma, beta, mean, variance
+    freed: tuple[str, ...]  # those of `norm` that nothing reads any more
+    epsilon: float
+    broadcast: tuple[int, ...]  # shape of one factor per output channel, e.g. (-1, 1, 1, 1)
 
 
 def fold_normalisation_in_place(graph: GraphProto, tensors: Tensors) -> list[str]:
@@ -33,30 +54,81 @@ def fold_normalisation_in_place(graph: GraphProto, tensors: Tensors) -> list[str
     Returns:
         The names of the folded normalisation nodes, in graph order.
     """
+    folds = fold_graph_in_place(graph, {name: array.shape for name, array in tensors.items()})
+    for name, factors in fold_biases_in_place(folds, tensors).items():
+        scale_in_place(tensors[name], factors)
+    return [fold.node for fold in folds]
+
+
+def fold_graph_in_place(graph: GraphProto, shapes: Shapes) -> list[Fold]:
+    """Take every normalisation that may be folded out of the graph; no values are needed.
+
+    Args:
+        shapes: of every tensor whose values will be given, by name.
+    """
+    known = dict(shapes)
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(value.name for value in graph.output)
     producers = {name: node for node in graph.node for name in node.output}
+    folds: list[Fold] = []
     folded: list[NodeProto] = []
     for node in graph.node:
         layer = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if layer is None or not _may_fold(node, layer, uses, tensors):
+        if layer is None or not _may_fold(node, layer, uses, known):
             continue
-        _fold(node, layer, tensors)
-        folded.append(node)
+        weight, gains_bias = layer.input[1], len(layer.input) < 3 or not layer.input[2]
+        if gains_bias:
+            layer.input[2:] = [_new_bias(weight)]
+            known[layer.input[2]] = known[node.input[1]]
+            uses[layer.input[2]] += 1
+        layer.output[0] = node.output[0]
         producers[node.output[0]] = layer
-        for name in node.input[1:]:
-            uses[name] -= 1
-            if uses[name] == 0:
-                del tensors[name]
-    names = [node.name for node in folded]
+        uses.subtract(node.input[1:])
+        gamma, beta, mean, variance = node.input[1:5]
+        outputs = 1 if layer.op_type == "Gemm" and not _attributes(layer).get("transB", 0) else 0
+        folds.append(
+            Fold(
+                node=node.name,
+                weight=weight,
+                bias=layer.input[2],
+                gains_bias=gains_bias,
+                norm=(gamma, beta, mean, variance),
+                freed=tuple(name for name in dict.fromkeys(node.input[1:]) if uses[name] == 0),
+                epsilon=_attributes(node).get("epsilon", _EPSILON),
+                broadcast=tuple(-1 if axis == outputs else 1 for axis in range(len(known[weight]))),
+            )
+        )
+        folded.append(node)
     for node in folded:
         graph.node.remove(node)
-    return names
+    return folds
 
 
-def _may_fold(
-    node: NodeProto, layer: NodeProto, uses: Mapping[str, int], tensors: Mapping[str, npt.NDArray[np.float32]]
-) -> bool:
+def fold_biases_in_place(folds: Sequence[Fold], tensors: Tensors) -> dict[str, Factors]:
+    """One task's side of the folds: its biases change or appear in ``tensors``, its freed normalisation leaves it.
+
+    Returns:
+        By weight name, the float64 factors that ``scale_in_place`` still has to put into that weight.
+    """
+    factors: dict[str, Factors] = {}
+    for fold in folds:
+        gamma, beta, mean, variance = (tensors[name].astype(np.float64) for name in fold.norm)
+        scale = gamma / np.sqrt(variance + fold.epsilon)
+        bias = np.zeros_like(scale) if fold.gains_bias else tensors[fold.bias].astype(np.float64)
+        tensors[fold.bias] = ((bias - mean) * scale + beta).astype(np.float32)
+        shaped = scale.reshape(fold.broadcast)
+        factors[fold.weight] = factors[fold.weight] * shaped if fold.weight in factors else shaped
+        for name in fold.freed:
+            del tensors[name]
+    return factors
+
+
+def scale_in_place(weight: npt.NDArray[np.float32], factors: Factors) -> None:
+    """Multiply in float64, round once. The ufunc converts block by block: no float64 copy of the weight exists."""
+    np.multiply(weight, factors, out=weight, dtype=np.float64, casting="same_kind")
+
+
+def _may_fold(node: NodeProto, layer: NodeProto, uses: Mapping[str, int], known: Shapes) -> bool:
     attributes = _attributes(layer)
     plain = (
         attributes.get("alpha", 1.0) == 1.0 and attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
@@ -66,29 +138,11 @@ def _may_fold(
     if len(node.output) != 1 or _attributes(node).get("training_mode", 0):
         return False
     own = [name for name in layer.input[1:] if name]
-    if any(uses[name] != 1 for name in own) or any(name not in tensors for name in (*own, *node.input[1:])):
+    if any(uses[name] != 1 for name in own) or any(name not in known for name in (*own, *node.input[1:])):
         return False
     if len(own) == 1:
-        return _new_bias(own[0]) not in tensors
-    return tensors[own[1]].shape == tensors[node.input[1]].shape  # Gemm broadcasts other shapes
-
-
-def _fold(node: NodeProto, layer: NodeProto, tensors: Tensors) -> None:
-    """``node`` scales and shifts what ``layer`` gives; afterwards ``layer`` gives ``node``'s output."""
-    gamma, beta, mean, variance = (tensors[name].astype(np.float64) for name in node.input[1:5])
-    scale = gamma / np.sqrt(variance + _attributes(node).get("epsilon", _EPSILON))
-    weight = tensors[layer.input[1]]
-    outputs = 1 if layer.op_type == "Gemm" and not _attributes(layer).get("transB", 0) else 0
-    per_output = np.expand_dims(scale, [axis for axis in range(weight.ndim) if axis != outputs])
-    # The ufunc converts block by block, so no float64 copy of the weight ever exists.
-    np.multiply(weight, per_output, out=weight, dtype=np.float64, casting="same_kind")
-    if len(layer.input) > 2 and layer.input[2]:
-        name, bias = layer.input[2], tensors[layer.input[2]].astype(np.float64)
-    else:
-        name, bias = _new_bias(layer.input[1]), np.zeros_like(scale)
-        layer.input[2:] = [name]
-    tensors[name] = ((bias - mean) * scale + beta).astype(np.float32)
-    layer.output[0] = node.output[0]
+        return _new_bias(own[0]) not in known
+    return known[own[1]] == known[node.input[1]]  # Gemm broadcasts other shapes
 
 
 def _new_bias(weight: str) -> str:

@@ -1,56 +1,49 @@
-"""Layouts: how a task's tensors are laid down in the model, decided per tensor.
+"""Layouts: what an export is made of, and how a single task's tensors are laid down in its model.
 
-``dense``   every tensor an ordinary initialiser, zeros in place.
-``sparse``  packed weights as ONNX sparse_initializer (values and positions) where that takes fewer bytes.
+``dense``     every tensor an ordinary initialiser, zeros in place.
+``sparse``    packed weights as ONNX sparse_initializer (values and positions) where that takes fewer bytes.
+``shared``    a folder with one bank for all tasks and a small graph for each; see ``folder``.
+``selector``  one graph for all tasks, with the task as an input; see ``selector``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import UsageError
+LAYOUTS = ("dense", "sparse", "shared", "selector")
 
-LAYOUTS = ("dense", "sparse")
-
-BYTES_PER_WEIGHT = 4  # float32
-BYTES_PER_NON_ZERO = 12  # float32 value and int64 position
+BYTES_PER_POSITION = 8  # int64
 
 
 @dataclass(frozen=True)
 class SparseTensor:
     """The non-zeros of an array of shape ``shape``, in C-order."""
 
-    values: npt.NDArray[np.float32]  # [non-zeros]
+    values: npt.NDArray[Any]  # [non-zeros]
     positions: npt.NDArray[np.int64]  # [non-zeros], ascending indices into the flattened array
     shape: tuple[int, ...]
 
 
-Laid = npt.NDArray[np.float32] | SparseTensor
+Laid = npt.NDArray[Any] | SparseTensor
 
 
-def lay_out(tensors: Mapping[str, npt.NDArray[np.float32]], packed: Collection[str], layout: str) -> dict[str, Laid]:
-    """Choose the representation of every tensor; names and order are kept, dense arrays are not copied.
+def lay_out_sparse(tensors: Mapping[str, npt.NDArray[Any]], packed: Collection[str]) -> dict[str, Laid]:
+    """Store sparse what is smaller so; names and order are kept, dense arrays are not copied.
 
     Args:
         packed: names of the packable weights; all others stay dense.
-        layout: one of ``LAYOUTS``.
-
-    Raises:
-        UsageError: an unknown layout.
     """
-    if layout not in LAYOUTS:
-        raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if layout == "dense":
-        return dict(tensors)
     return {name: _smaller(array) if name in packed else array for name, array in tensors.items()}
 
 
-def _smaller(array: npt.NDArray[np.float32]) -> Laid:
-    if BYTES_PER_NON_ZERO * np.count_nonzero(array) >= BYTES_PER_WEIGHT * array.size:
+def _smaller(array: npt.NDArray[Any]) -> Laid:
+    bytes_per_non_zero = array.itemsize + BYTES_PER_POSITION
+    if bytes_per_non_zero * np.count_nonzero(array) >= array.nbytes:
         return array
     flat = array.reshape(-1)
     positions = np.flatnonzero(flat).astype(np.int64, copy=False)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.session import open_session
-from packnet_deploy.pack.inputs import InputSpec, probe_batch
+from packnet_deploy.pack.inputs import probe_batch
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -30,23 +29,26 @@ class Difference:
 
     max_difference: float  # largest |got - expected|
     scale: float  # largest |expected|
+    rtol: float = TOLERANCE  # of the scale
+    atol: float = 0.0
 
     @property
     def allowed(self) -> float:
-        return TOLERANCE * self.scale
+        return self.atol + self.rtol * self.scale
 
     @property
     def passes(self) -> bool:
         return bool(np.isfinite(self.scale)) and self.max_difference <= self.allowed
 
     def __str__(self) -> str:
+        absolute = f"{self.atol:g} and " if self.atol else ""
         return (
             f"logits differ by up to {self.max_difference:.3g}, allowed is {self.allowed:.3g} "
-            f"({TOLERANCE:g} of their scale {self.scale:.3g})"
+            f"({absolute}{self.rtol:g} of their scale {self.scale:.3g})"
         )
 
 
-def compare(got: FloatArray, expected: FloatArray) -> Difference:
+def compare(got: FloatArray, expected: FloatArray, rtol: float = TOLERANCE, atol: float = 0.0) -> Difference:
     """The difference between two arrays ``[images, classes]``.
 
     Raises:
@@ -57,16 +59,9 @@ def compare(got: FloatArray, expected: FloatArray) -> Difference:
     return Difference(
         max_difference=float(np.max(np.abs(got.astype(np.float64) - expected), initial=0.0)),
         scale=float(np.max(np.abs(expected), initial=0.0)),
+        rtol=rtol,
+        atol=atol,
     )
-
-
-def probe_difference(model: Path | bytes, spec: InputSpec, probe_logits: FloatArray) -> Difference:
-    """Run an exported model (input ``images``) on the probe batch and compare.
-
-    Raises:
-        ArtefactError: ONNX Runtime cannot load or run it, or the logits' shape is another.
-    """
-    return compare(_run(open_session(model), {"images": probe_batch(spec)}), probe_logits)
 
 
 def task_difference(pack: Pack, task: str) -> Difference:
@@ -85,12 +80,17 @@ def task_difference(pack: Pack, task: str) -> Difference:
 
 def run_skeleton(graph: bytes, tensors: Mapping[str, FloatArray], images: FloatArray) -> FloatArray:
     """Logits ``[images, classes]`` of a weight-free graph whose inputs are ``images`` and every tensor by name."""
-    return _run(open_session(graph), {"images": images, **tensors})
+    return run_session(open_session(graph), {"images": images, **tensors})
 
 
-def _run(session: onnxruntime.InferenceSession, feeds: dict[str, FloatArray]) -> FloatArray:
+def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]) -> FloatArray:
+    """The logits of one request.
+
+    Raises:
+        ArtefactError: ONNX Runtime cannot run the graph.
+    """
     try:
-        (logits,) = session.run(None, feeds)
+        (logits,) = session.run(None, dict(feeds))
     except Exception as error:  # onnxruntime raises a family of pybind exceptions without a common base
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ArtefactError(f"ONNX Runtime cannot run the graph: {reason}") from error

@@ -30,8 +30,10 @@ class TaskCheck:
 def verify_pack(pack: Pack) -> Iterator[TaskCheck]:
     """Check every task in turn: file hashes and their chain, ``frozen_sha256`` against the bank, probe logits.
 
+    And first of all that the owners of all tasks together keep to 2:4 wherever pack.json promises it.
+
     Raises:
-        ArtefactError: a file is damaged or out of place; nothing behind it can be judged.
+        ArtefactError: a file is damaged or out of place, or the promise is broken; nothing behind it can be judged.
     """
     bank = pack.bank()
     pack.graph_bytes()

@@ -8,8 +8,10 @@ are the serialiser's own, which the tests hold us to. Encoding: protobuf.dev/pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
@@ -30,7 +32,15 @@ _GRAPH_SPARSE_INITIALISER = 15
 _SPARSE_VALUES, _SPARSE_INDICES, _SPARSE_DIMS = 1, 2, 3
 _TENSOR_RAW_DATA = 9
 
-_DATA_TYPES = {np.dtype("<f4"): TensorProto.FLOAT, np.dtype("<i8"): TensorProto.INT64}
+_DATA_TYPES = {
+    np.dtype("<f4"): TensorProto.FLOAT,
+    np.dtype("<f2"): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
+    np.dtype("u1"): TensorProto.UINT8,
+    np.dtype("i1"): TensorProto.INT8,
+    np.dtype("<i4"): TensorProto.INT32,
+    np.dtype("<i8"): TensorProto.INT64,
+}
 
 _Message = TypeVar("_Message", ModelProto, GraphProto)
 
@@ -39,35 +49,51 @@ def size_of(buffers: Sequence[Buffer]) -> int:
     return sum(len(buffer) for buffer in buffers)
 
 
-def model_buffers(model: ModelProto, tensors: Mapping[str, Laid]) -> list[Buffer]:
-    """The serialised ``model`` with ``tensors`` as further initialisers; their arrays must not change until written."""
+@dataclass(frozen=True)
+class DataFile:
+    """Tensors laid one after the other in a file beside the model, each at a multiple of ``ALIGNMENT``."""
+
+    headers: tuple[bytes, ...]  # serialised TensorProtos that point into the file
+    buffers: tuple[Buffer, ...]  # the file itself
+
+
+def model_buffers(model: ModelProto, tensors: Mapping[str, Laid], files: Sequence[DataFile] = ()) -> list[Buffer]:
+    """The serialised ``model`` with ``tensors`` and those of ``files`` as further initialisers.
+
+    The arrays must not change until the buffers are written.
+    """
     dense = [_tensor(name, array) for name, array in tensors.items() if not isinstance(array, SparseTensor)]
+    dense += [[header] for file in files for header in file.headers]
     sparse = [_sparse(name, array) for name, array in tensors.items() if isinstance(array, SparseTensor)]
     return _model(model, dense, sparse)
 
 
-def external_buffers(
-    model: ModelProto, tensors: Mapping[str, npt.NDArray[np.float32]], location: str
-) -> tuple[list[Buffer], list[Buffer]]:
-    """The same with the arrays in a second file called ``location`` beside the model: (model, data file)."""
-    initialisers: list[list[Buffer]] = []
-    data: list[Buffer] = []
+def data_file(tensors: Mapping[str, npt.NDArray[Any]], location: str) -> DataFile:
+    """Lay ``tensors`` into a file that will be called ``location``; which bytes go where depends on shapes alone."""
+    headers: list[bytes] = []
+    buffers: list[Buffer] = []
     offset = 0
     for name, array in tensors.items():
-        if array.nbytes < EXTERNAL_FROM:
-            initialisers.append(_tensor(name, array))
-            continue
         padding = -offset % ALIGNMENT
         content = _memory(array)
-        data += [bytes(padding), content]
+        buffers += [bytes(padding), content]
         offset += padding
         header = _header(name, array)
         for key, value in (("location", location), ("offset", offset), ("length", len(content))):
             header.external_data.add(key=key, value=str(value))
         header.data_location = TensorProto.EXTERNAL
-        initialisers.append([header.SerializeToString()])
+        headers.append(header.SerializeToString())
         offset += len(content)
-    return _model(model, initialisers, []), data
+    return DataFile(tuple(headers), tuple(buffers))
+
+
+def external_buffers(
+    model: ModelProto, tensors: Mapping[str, npt.NDArray[Any]], location: str
+) -> tuple[list[Buffer], list[Buffer]]:
+    """``model_buffers`` with all but the small tensors in a second file called ``location``: (model, data file)."""
+    small = {name: array for name, array in tensors.items() if array.nbytes < EXTERNAL_FROM}
+    file = data_file({name: array for name, array in tensors.items() if name not in small}, location)
+    return model_buffers(model, small, [file]), list(file.buffers)
 
 
 def _model(model: ModelProto, dense: list[list[Buffer]], sparse: list[list[Buffer]]) -> list[Buffer]:

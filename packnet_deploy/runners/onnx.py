@@ -1,4 +1,4 @@
-"""Running exported tasks in ONNX Runtime: one session per task, all held together until the runner is closed.
+"""Running exported tasks of any layout in ONNX Runtime, all held together until the runner is closed.
 
 No PyTorch and no pack is needed, only the ONNX files. Opening a session is ``export.session``'s business.
 """
@@ -8,60 +8,84 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.export.session import open_session
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import Float32Array, check_images, check_task
+from packnet_deploy.runners.exported import expect_there, selectable
+from packnet_deploy.runners.mapped import MappedBank
 
 if TYPE_CHECKING:
     import onnxruntime
 
 log = logging.getLogger(__name__)
 
-INPUT, OUTPUT = "images", "logits"
+INPUT, SELECT, OUTPUT = "images", "task", "logits"
+
+Int32Array = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Served:
+    """How one task is asked for: a session, and in a selector the task's index and its width."""
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    shape: tuple[int | None, ...]  # of `images`; None for a size the model leaves open
+    index: Int32Array | None = None  # [1]
+    classes: tuple[str, ...] | None = None
 
 
 class OnnxRunner:
-    """One ONNX Runtime session per task, opened by ``with``.
+    """Exported tasks in ONNX Runtime, all held together from ``with`` on: switching loads nothing.
 
-    ``notes`` says, one sentence each, what is not as asked for (a fall-back to the CPU, say); each note is also
-    logged as a warning, so that it is heard by those who do not look.
+    Tasks whose file is the same, a selector, share one session. ``notes`` says, one sentence each, what is not as
+    asked for (a fall-back to the CPU, say); each note is also logged as a warning, so that it is heard by those who do
+    not look.
 
     Args:
-        models: the exported file of each task, float32 ``images [n, c, h, w]`` to float32 ``logits [n, classes]``.
+        models: the exported file of each task (``exported.tasks_in`` finds them), float32 ``images [n, c, h, w]`` to
+            float32 ``logits [n, classes]``.
         device: ``cpu``, ``cuda``, or ``auto`` (CUDA where it starts, else the CPU).
         threads: threads of each session; ONNX Runtime's own choice when None.
+        mapped: let all sessions of a ``shared`` folder read one mapping of its bank, and mask it at each run. Takes
+            the memory of about one bank for any number of tasks, and more time for each request. CPU only.
 
     Raises (on entering):
-        UsageError: no models, or a file that is not there.
+        UsageError: no models, a file that is not there, a task that a selector does not have, or ``mapped`` for
+            models that share nothing or a device that is not the CPU.
         ArtefactError: a file ONNX Runtime refuses, or one with other inputs and outputs.
         EnvironmentFault: ``cuda`` was asked for and is not to be had.
     """
 
-    def __init__(self, models: Mapping[str, Path], device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, models: Mapping[str, Path], device: str = "cpu", threads: int | None = None, *, mapped: bool = False
+    ) -> None:
         if not models:
             raise UsageError("models: expected at least one task's ONNX file, got none")
+        if mapped and device != "cpu":
+            raise UsageError(f"mapped: a bank is mapped into the CPU's memory only, got device {device!r}; use cpu")
         self.tasks = tuple(models)
         self.notes: list[str] = []
         self._models = {task: Path(path) for task, path in models.items()}
         self._device = device
         self._threads = threads
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._shapes: dict[str, tuple[int | None, ...]] = {}
+        self._bank = MappedBank() if mapped else None
+        self._served: dict[str, _Served] = {}
 
     def __enter__(self) -> OnnxRunner:
         self.notes.clear()
         try:
+            sessions = {path: self._open(path) for path in dict.fromkeys(self._models.values())}
             for task, path in self._models.items():
-                _check_there(path)
-                session = open_session(path, self._device, self._threads)
-                self._shapes[task] = _input_shape(session, path)
-                self._sessions[task] = session
+                self._served[task] = _served(task, path, sessions[path])
         except BaseException:
             self.close()
             raise
@@ -72,23 +96,25 @@ class OnnxRunner:
         self.close()
 
     def close(self) -> None:
-        self._sessions.clear()
+        self._served.clear()
 
     def infer(self, images: Float32Array, task: str) -> Float32Array:
         """See ``Runner.infer``."""
-        session = self._session(task)
-        check_images(images, self._shapes[task])
-        logits: Float32Array = session.run([OUTPUT], {INPUT: images})[0]
-        return logits
+        served = self._task(task)
+        check_images(images, served.shape)
+        if served.index is None:
+            logits: Float32Array = served.session.run([OUTPUT], {INPUT: images})[0]
+            return logits
+        logits = served.session.run([OUTPUT], {INPUT: images, SELECT: served.index})[0]
+        return logits[:, : len(served.classes or ())]
 
     def input_shape(self, task: str) -> tuple[int | None, ...]:
         """The model's ``(n, c, h, w)``; None for a size it leaves open, as an export does for ``n``."""
-        self._session(task)
-        return self._shapes[task]
+        return self._task(task).shape
 
     def metadata(self, task: str) -> dict[str, str]:
         """The model's own key-value metadata (class names, preprocessing), as the exporter wrote it."""
-        return dict(self._session(task).get_modelmeta().custom_metadata_map)
+        return dict(self._task(task).session.get_modelmeta().custom_metadata_map)
 
     def classes(self, task: str) -> tuple[str, ...] | None:
         """Class names in the order of the logits; None where the model carries none.
@@ -96,6 +122,8 @@ class OnnxRunner:
         Raises:
             ArtefactError: the metadata's ``classes`` is not a JSON list of strings.
         """
+        if (selected := self._task(task).classes) is not None:
+            return selected
         names = self._parsed(task, "classes")
         if names is None:
             return None
@@ -116,13 +144,17 @@ class OnnxRunner:
     @property
     def providers(self) -> dict[str, str]:
         """The execution provider that really runs each task, which need not be the one asked for."""
-        return {task: session.get_providers()[0] for task, session in self._sessions.items()}
+        return {task: served.session.get_providers()[0] for task, served in self._served.items()}
 
-    def _session(self, task: str) -> onnxruntime.InferenceSession:
+    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+        expect_there(path)
+        return open_session(path, self._device, self._threads, None if self._bank is None else self._bank.of(path))
+
+    def _task(self, task: str) -> _Served:
         check_task(task, self.tasks)
-        if task not in self._sessions:
+        if task not in self._served:
             raise RuntimeError("OnnxRunner holds no session outside its with block")
-        return self._sessions[task]
+        return self._served[task]
 
     def _parsed(self, task: str, key: str) -> Any:
         text = self.metadata(task).get(key)
@@ -162,46 +194,11 @@ def start_runtime(device: str = "cpu") -> None:
     session.run(None, {"x": np.zeros(1, np.float32)})
 
 
-def model_files(path: Path) -> tuple[Path, ...]:
-    """The ONNX file and every external data file it names, each once.
-
-    Raises:
-        UsageError: the ONNX file is not there.
-        ArtefactError: it is not ONNX, or an external file is missing.
-        EnvironmentFault: it cannot be read.
-    """
-    import onnx
-
-    _check_there(path)
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except Exception as error:  # protobuf's DecodeError, whose package is onnx's dependency rather than ours
-        reason = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
-    files = {path: None}  # a dict keeps the order
-    sparse = [part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices)]
-    for tensor in (*model.graph.initializer, *sparse):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                files[path.parent / entry.value] = None
-    for file in files:
-        if not file.is_file():
-            raise ArtefactError(f"{path}: expected its external data beside it, got no file {file.name!r}")
-    return tuple(files)
-
-
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"{path}: expected an ONNX file, got no file; write it with packnet export")
-
-
-def _input_shape(session: onnxruntime.InferenceSession, path: Path) -> tuple[int | None, ...]:
-    """The shape of ``images``, after checking that the graph has the interface every export has."""
+def _served(task: str, path: Path, session: onnxruntime.InferenceSession) -> _Served:
+    """Check that the graph has an interface that exports have, and find the task in it."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    if list(inputs) != [INPUT] or OUTPUT not in outputs:
+    if list(inputs) not in ([INPUT], [INPUT, SELECT]) or OUTPUT not in outputs:
         raise ArtefactError(
             f"{path}: expected one input '{INPUT}' and an output '{OUTPUT}', got input {', '.join(inputs)} "
             f"and output {', '.join(outputs)}; export the task with packnet export"
@@ -211,4 +208,11 @@ def _input_shape(session: onnxruntime.InferenceSession, path: Path) -> tuple[int
             raise ArtefactError(
                 f"{path}: '{node.name}': expected tensor(float) of rank {rank}, got {node.type} {node.shape}"
             )
-    return tuple(size if isinstance(size, int) else None for size in inputs[INPUT].shape)
+    shape = tuple(size if isinstance(size, int) else None for size in inputs[INPUT].shape)
+    if SELECT not in inputs:
+        return _Served(path, session, shape)
+    tasks = selectable(session.get_modelmeta().custom_metadata_map.get("tasks", ""), path)
+    for index, (name, classes) in enumerate(tasks, start=1):
+        if name == task:
+            return _Served(path, session, shape, np.array([index], np.int32), classes)
+    raise UsageError(f"{path}: no task '{task}' in it; its tasks: {', '.join(name for name, _ in tasks)}")

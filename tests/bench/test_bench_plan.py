@@ -88,8 +88,8 @@ def test_weights_show_in_the_memory(tmp_path: Path) -> None:
         "(float[n, 8192, 1, 1] images) => (float[n, 1024] logits)"
         " { features = Flatten(images) logits = Gemm<transB = 1>(features, weight) }"
     )
-    path = write(tmp_path / "large.onnx", body, weights)
-    one, two = (plan_jobs(dict.fromkeys(tasks, path), QUICK)[-1] for tasks in ("a", "ab"))
+    paths = {task: write(tmp_path / f"{task}.onnx", body, weights) for task in "ab"}
+    one, two = (plan_jobs({task: paths[task] for task in tasks}, QUICK)[-1] for tasks in ("a", "ab"))
     alone, together = run_job(one).load_memory_bytes, run_job(two).load_memory_bytes
     assert alone is not None
     assert together is not None

@@ -20,7 +20,7 @@ import torchvision
 
 from packnet_deploy.bench.machine import describe_machine
 from packnet_deploy.export.bind import bind_task
-from packnet_deploy.export.layouts import lay_out
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.wire import model_buffers
 from packnet_deploy.export.write import write_buffers
 from packnet_deploy.pack import Backbone, InputSpec, Pack, create_pack
@@ -69,10 +69,9 @@ def main() -> None:
         vgg = pack_of("vgg16", "classifier.6", folder / "vgg16.pack")
         ours, raw = [], []
         for _ in range(4):
-            bound = bind_task(vgg, "task", "dense")
+            bound, _ = bind_task(vgg, "task", ExportOptions())
             start = time.perf_counter()
-            laid = lay_out(bound.tensors, {spec.name for spec in vgg.packable}, "dense")
-            write_buffers(folder / "v.onnx", model_buffers(bound.model, laid))
+            write_buffers(folder / "v.onnx", model_buffers(bound.model, bound.tensors))
             ours.append(time.perf_counter() - start)
             whole = memoryview((folder / "v.onnx").read_bytes())
             raw.append(write_raw([whole[i : i + (1 << 24)] for i in range(0, len(whole), 1 << 24)], folder / "raw"))

@@ -82,8 +82,22 @@ def tiny_network() -> Network:
     return Network(skeleton(nodes, shapes), tensors, spec)
 
 
-def pack_of(path: Path, network: Network, shares: Mapping[str, float], wrong_probe: bool = False) -> Pack:
-    """Pack a network: each task owns its share of the still-free weights, picked at random."""
+def pack_of(
+    path: Path,
+    network: Network,
+    shares: Mapping[str, float],
+    wrong_probe: bool = False,
+    classes: Mapping[str, int] | None = None,
+    own: Mapping[str, Mapping[str, npt.NDArray[np.float32]]] | None = None,
+) -> Pack:
+    """Pack a network: each task owns its share of the still-free weights, picked at random, and has another head.
+
+    A pack of the first of these tasks is, byte for byte, this pack before it grew.
+
+    Args:
+        classes: how many of the network's classes a task has; all where it is not named.
+        own: by task, tensors that take the place of the shared ones.
+    """
     heads = {name: array for name, array in network.tensors.items() if name.startswith("head.")}
     packable = [
         ParamSpec(name, array.shape) for name, array in network.tensors.items() if array.ndim > 1 and name not in heads
@@ -103,16 +117,19 @@ def pack_of(path: Path, network: Network, shares: Mapping[str, float], wrong_pro
         for owner in owners.values():
             owner[(owner == 0) & (rng.random(owner.shape) < share)] = index
         weights = {n: np.where(owners[n] > 0, network.tensors[n], np.float32(0)) for n in names}
-        probe = network.logits({**shared, **weights, **heads})
+        head = {n: np.roll(array, index, axis=0)[: (classes or {}).get(task)] for n, array in heads.items()}
+        others = (own or {}).get(task, {})
+        probe = network.logits({**shared, **others, **weights, **head})
         task_ = NewTask(
             name=task,
             classes=tuple(f"{task} {i}" for i in range(probe.shape[1])),
             owners=owners,
             weights=weights,
-            head={name.removeprefix("head."): array for name, array in heads.items()},
+            head={name.removeprefix("head."): array for name, array in head.items()},
             probe_logits=probe * np.float32(1.001 if wrong_probe else 1),
             frozen_sha256=pack.bank().sha256(index - 1),
             shared=shared if index == 1 else {},
+            own=others,
         )
         pack = append_task(pack, task_)
     return pack

@@ -22,7 +22,10 @@ from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, 
 from packnet_deploy.export import write
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.bind import bind_task
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.pack import Pack, probe_batch
+
+SPARSE = ExportOptions(layout="sparse")
 
 
 def logits(path: Path, spec_images: np.ndarray) -> np.ndarray:
@@ -32,7 +35,7 @@ def logits(path: Path, spec_images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
 def test_the_model_answers_as_the_pack_says(tiny_pack: Pack, tmp_path: Path, layout: str) -> None:
-    report = export_task(tiny_pack, "second", tmp_path / "m.onnx", layout=layout)
+    report = export_task(tiny_pack, "second", tmp_path / "m.onnx", ExportOptions(layout=layout))
     expected = tiny_pack.load_task("second").probe_logits
     got = logits(tmp_path / "m.onnx", probe_batch(tiny_pack.input))
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -65,13 +68,14 @@ def test_one_image_runs_as_well(tiny_pack: Pack, tmp_path: Path) -> None:
 
 
 def test_the_metadata_tells_how_to_use_the_model(tiny_pack: Pack, tmp_path: Path) -> None:
-    export_task(tiny_pack, "second", tmp_path / "m.onnx", layout="sparse")
+    export_task(tiny_pack, "second", tmp_path / "m.onnx", SPARSE)
     props = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert json.loads(props.pop("classes")) == [f"second {i}" for i in range(4)]
     assert json.loads(props.pop("preprocessing")) == tiny_pack.input.to_json()
     assert props == {
         "task": "second",
         "packnet.layout": "sparse",
+        "packnet.precision": "fp32",
         "packnet.delta_sha256": tiny_pack.task("second").sha256,
         "packnet.graph_sha256": sha256(tiny_pack.graph_bytes()).hexdigest(),
     }
@@ -80,13 +84,13 @@ def test_the_metadata_tells_how_to_use_the_model(tiny_pack: Pack, tmp_path: Path
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
 def test_the_same_pack_gives_the_same_bytes(tiny_pack: Pack, tmp_path: Path, layout: str) -> None:
     for name in ("a.onnx", "b.onnx"):
-        export_task(tiny_pack, "second", tmp_path / name, layout=layout)
+        export_task(tiny_pack, "second", tmp_path / name, ExportOptions(layout=layout))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 def test_sparse_is_smaller_and_says_by_how_much(tiny_pack: Pack, tmp_path: Path) -> None:
     dense = export_task(tiny_pack, "second", tmp_path / "d.onnx")
-    sparse = export_task(tiny_pack, "second", tmp_path / "s.onnx", layout="sparse")
+    sparse = export_task(tiny_pack, "second", tmp_path / "s.onnx", SPARSE)
     assert sparse.sparse_tensors == 2
     assert sparse.bytes < dense.bytes
     assert "2 tensors sparse" in sparse.note
@@ -97,7 +101,7 @@ def test_sparse_is_smaller_and_says_by_how_much(tiny_pack: Pack, tmp_path: Path)
 
 def test_sparse_that_saves_nothing_says_so(tiny: Network, tmp_path: Path) -> None:
     pack = pack_of(tmp_path / "full.pack", tiny, {"full": 1.0})
-    report = export_task(pack, "full", tmp_path / "s.onnx", layout="sparse")
+    report = export_task(pack, "full", tmp_path / "s.onnx", SPARSE)
     assert report.sparse_tensors == 0
     assert "saves nothing" in report.note
 
@@ -152,7 +156,7 @@ def test_wrong_logits_fail_and_change_nothing(tiny: Network, tmp_path: Path, tar
     with pytest.raises(CheckFailed, match=r"task 'only': .* differ by up to .* allowed is"):
         export_task(pack, "only", target)
     assert is_untouched(target)
-    export_task(pack, "only", target, verify=False)
+    export_task(pack, "only", target, ExportOptions(verify=False))
     assert not is_untouched(target)
 
 
@@ -183,13 +187,13 @@ def test_unknown_tasks_and_layouts_are_refused(tiny_pack: Pack, target: Path) ->
     with pytest.raises(UsageError, match="first, second"):
         export_task(tiny_pack, "third", target)
     with pytest.raises(UsageError, match="got 'packed'"):
-        export_task(tiny_pack, "first", target, layout="packed")
+        export_task(tiny_pack, "first", target, ExportOptions(layout="packed"))
     assert is_untouched(target)
 
 
 def test_sparse_does_not_go_beyond_one_file(tiny_pack: Pack, target: Path) -> None:
     with pytest.raises(UsageError, match="use --layout dense"):
-        export_task(tiny_pack, "second", target, layout="sparse", max_bytes=1000)
+        export_task(tiny_pack, "second", target, SPARSE, max_bytes=1000)
     assert is_untouched(target)
 
 
@@ -208,7 +212,7 @@ def damaged(network: Network, tmp_path: Path) -> Pack:
 def refused(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, match: str) -> None:
     monkeypatch.setattr("packnet_deploy.pack.directory.check_place", lambda *_: None)
     with pytest.raises(ArtefactError, match=match):
-        bind_task(damaged(network, tmp_path), "only", "dense")
+        bind_task(damaged(network, tmp_path), "only", ExportOptions())
 
 
 def test_a_graph_with_one_input_more_is_refused(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

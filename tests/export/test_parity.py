@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from export_networks import Network, pack_of
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.export.parity import Difference, compare, probe_difference, run_skeleton, task_difference
+from packnet_deploy.export.parity import Difference, compare, run_skeleton, task_difference
 from packnet_deploy.pack import Pack, probe_batch
 
 NAN = float("nan")
@@ -74,6 +73,8 @@ def test_an_unknown_task_is_refused(tiny_pack: Pack) -> None:
         task_difference(tiny_pack, "third")
 
 
-def test_a_model_that_is_none_is_refused(tiny: Network) -> None:
-    with pytest.raises(ArtefactError, match="ONNX Runtime"):
-        probe_difference(onnx.ModelProto().SerializeToString(), tiny.spec, np.zeros((4, 4), np.float32))
+def test_an_absolute_tolerance_comes_on_top() -> None:
+    assert compare(np.float32([[1, 10.1]]), np.float32([[1, 10]]), rtol=0.0, atol=0.11).passes
+    difference = compare(np.float32([[1, 10.1]]), np.float32([[1, 10]]), rtol=1e-3, atol=0.08)
+    assert not difference.passes
+    assert "allowed is 0.09 (0.08 and 0.001 of their scale 10)" in str(difference)

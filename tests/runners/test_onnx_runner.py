@@ -16,7 +16,8 @@ import pytest
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import Runner
-from packnet_deploy.runners.onnx import OnnxRunner, model_files, start_runtime
+from packnet_deploy.runners.exported import model_files
+from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
 
 WriteModel = Callable[..., Path]
 SPEC = InputSpec(shape=(3, 4, 5), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize=4)

@@ -1,0 +1,120 @@
+"""The check before an export gets its name: each of its tasks on the probe batch in ONNX Runtime, against the pack.
+
+In bf16, of which ONNX Runtime's CPU knows nothing, the types are checked by onnx's own inference and the values in a
+copy of the model whose tensors keep their bf16 values in float32. In fp16 activations are held against its range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.overflow import expect_no_overflow
+from packnet_deploy.export.parity import Difference, compare, run_session, run_skeleton
+from packnet_deploy.export.session import open_session
+from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import probe_batch
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def check_export(
+    path: Path, pack: Pack, probes: Mapping[str, FloatArray], options: ExportOptions
+) -> dict[str, Difference]:
+    """Hold the model at ``path`` against the pack.
+
+    Args:
+        probes: for every task in the model, the pack's probe logits. For another image size than the pack's, its
+            graph is run at that size instead.
+
+    Returns:
+        How far the answers lie from the pack's, by task.
+
+    Raises:
+        ArtefactError: ONNX Runtime cannot load or run the model, its types do not fit, or it has other classes.
+        CheckFailed: a task's logits differ by more than the tolerance, or a selector gives one to a class that the
+            task does not have.
+        UsageError: the network does not take the image size asked for.
+    """
+    images = probe_batch(input_spec(pack, options))
+    if options.image_size is not None:
+        probes = {task: _expected_at_size(pack, task, options, images) for task in probes}
+    session = open_session(path if options.precision != "bf16" else _widened_copy(path))
+    rtol = options.type.tolerance if options.rtol is None else options.rtol
+    differences = {}
+    for task, expected in probes.items():
+        requests = _requests(images, options.batch_size, _selected(pack, task, options))
+        if options.precision == "fp16":
+            for request in requests:
+                expect_no_overflow(path, request, task)
+        got = np.concatenate([run_session(session, request) for request in requests])[: len(images)]
+        if options.layout == "selector":
+            got = _without_padding(got, expected.shape[1], task)
+        differences[task] = compare(got, expected, rtol, options.atol)
+        if not differences[task].passes:
+            raise CheckFailed(f"task '{task}': the exported model is wrong, so nothing was kept: {differences[task]}")
+    return differences
+
+
+def _selected(pack: Pack, task: str, options: ExportOptions) -> int | None:
+    return pack.task(task).index if options.layout == "selector" else None
+
+
+def _without_padding(logits: FloatArray, classes: int, task: str) -> FloatArray:
+    padding = logits[:, classes:]
+    if not np.all(np.isneginf(padding)):
+        raise CheckFailed(f"task '{task}': expected logits of -inf for the classes it does not have, got others")
+    return logits[:, :classes]
+
+
+def _requests(images: FloatArray, batch: int | None, task: int | None) -> list[dict[str, npt.NDArray[Any]]]:
+    """Requests of ``batch`` images (all at once where None); the last one is filled up with repetitions."""
+    size = batch or len(images)
+    selected: dict[str, npt.NDArray[Any]] = {} if task is None else {"task": np.array([task], np.int32)}
+    return [
+        {"images": np.resize(images[start : start + size], (size, *images.shape[1:])), **selected}
+        for start in range(0, len(images), size)
+    ]
+
+
+def _expected_at_size(pack: Pack, task: str, options: ExportOptions, images: FloatArray) -> FloatArray:
+    plain = ExportOptions(image_size=options.image_size)
+    graph = load_skeleton(pack, plain).SerializeToString()
+    try:
+        return run_skeleton(graph, pack.load_task(task).tensors, images)
+    except ArtefactError as error:
+        raise UsageError(f"image size {options.image_size}: the network does not take it ({error})") from error
+
+
+def _widened_copy(path: Path) -> Path:
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # ValidationError, InferenceError, or what protobuf raises
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ArtefactError(f"{path.name}: not valid in bf16: {reason}") from error
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        _widen_in_place(tensor)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.BFLOAT16:
+                attribute.i = TensorProto.FLOAT
+            elif attribute.HasField("t"):
+                _widen_in_place(attribute.t)
+    copy = path.with_name(f"{path.name}.widened")
+    onnx.save(model, copy, save_as_external_data=True, location=f"{copy.name}.data")
+    return copy
+
+
+def _widen_in_place(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.BFLOAT16:
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(numpy_helper.to_array(tensor), np.float32), tensor.name))

@@ -1,0 +1,120 @@
+"""The weight bank as exports hold it: normalisation folded in once for all tasks, and what each task has of its own.
+
+The bank is scaled by the normalisation that tasks share. A task with normalisation of its own (``own/``) multiplies
+its masked weights by a ratio per output channel on top, so the bank stays one, and stays as it is when tasks are
+added. Where the shared scale is zero or tiny the bank is left unscaled, or the ratio could not bring it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+
+from packnet_deploy.export.fold import (
+    Factors,
+    Tensors,
+    fold_biases_in_place,
+    fold_graph_in_place,
+    scale_in_place,
+)
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.precision import Precision
+from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.manifest import TaskEntry
+
+SMALLEST_SCALE = 1e-6  # far above float32's and far below any scale that a network's output could depend on
+
+
+@dataclass(frozen=True)
+class TaskSide:
+    """What a task brings along beside its mask."""
+
+    entry: TaskEntry
+    classes: tuple[str, ...]
+    tensors: Tensors  # head, biases, normalisation that could not be folded: every input that is not in the bank
+    ratios: Tensors  # by weight, where the task's scale is not the bank's; shaped to broadcast over the weight
+    probe_logits: npt.NDArray[np.float32]  # [probe images, classes]
+
+
+@dataclass(frozen=True)
+class FoldedBank:
+    """One graph and one bank for all tasks.
+
+    Attributes:
+        model: the pack's graph after folding, with ``images`` as its only input and no initialiser for the weights.
+        values: by name, float32; free weights are 0.
+        owners: by name, uint8: the owner's index minus one, 255 where a weight is free, so that ``owner <= task - 1``
+            is the whole mask.
+        tasks: every task of the pack, in order.
+    """
+
+    model: ModelProto
+    values: Tensors
+    owners: dict[str, npt.NDArray[np.uint8]]
+    tasks: tuple[TaskSide, ...]
+
+    def dense_bytes(self, precision: Precision, tasks: Collection[str]) -> int:
+        """What the tensors take with one dense export for each of ``tasks``."""
+        bank = sum(array.size for array in self.values.values())
+        sides = [side for side in self.tasks if side.entry.name in tasks]
+        small = sum(array.size for side in sides for array in side.tensors.values())
+        return precision.dtype.itemsize * (len(sides) * bank + small)
+
+
+def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
+    """Load every task of a pack and fold what may be folded.
+
+    Raises:
+        UsageError: the pack has no task.
+        ArtefactError: the pack's files are damaged, or graph and weights do not fit together.
+    """
+    model = load_skeleton(pack, options)
+    graph = model.graph
+    bank = pack.bank()
+    with pack.chain(len(pack.tasks)) as chain:
+        sides = [
+            (
+                header.classes,
+                {name: file.read(name) for name in file.entries if name.startswith(("own/", "head/"))},
+                file.read("probe/logits"),
+            )
+            for file, header in chain
+        ]
+    inputs = weight_inputs(graph)
+    own_tensors: list[Tensors] = []
+    for classes, arrays, _ in sides:
+        small = {
+            **bank.shared,
+            **{name.removeprefix("own/").replace("head/", "head."): a for name, a in arrays.items()},
+        }
+        expect_fit(graph, {**bank.values, **small}, len(classes))
+        own_tensors.append({name: small[name] for name in inputs if name in small})
+
+    folds = fold_graph_in_place(graph, {name: tuple(sizes) for name, sizes in inputs.items()})
+    drop_weight_inputs(graph)
+    scales = _bank_scales(fold_biases_in_place(folds, {**own_tensors[0], **bank.shared}))
+    for name, scale in scales.items():
+        if name in bank.values:
+            scale_in_place(bank.values[name], scale)
+    tasks = []
+    for entry, (classes, _, probe_logits), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
+        factors = fold_biases_in_place(folds, tensors)
+        ratios = {}
+        for name, factor in factors.items():
+            if name not in bank.values:  # a weight that every task has of its own, such as the head's
+                tensors[name] = tensors[name].copy()
+                scale_in_place(tensors[name], factor)
+            elif np.any(factor != scales[name]):
+                ratios[name] = (factor / scales[name]).astype(np.float32)
+        tasks.append(TaskSide(entry, classes, tensors, ratios, probe_logits))
+    owners = {name: owner - np.uint8(1) for name, owner in bank.owners.items()}  # 0, free, becomes 255
+    return FoldedBank(model, bank.values, owners, tuple(tasks))
+
+
+def _bank_scales(shared: dict[str, Factors]) -> dict[str, Factors]:
+    return {name: np.where(np.abs(scale) >= SMALLEST_SCALE, scale, 1.0) for name, scale in shared.items()}

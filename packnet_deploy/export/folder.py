@@ -1,0 +1,172 @@
+"""The ``shared`` layout: a folder with one bank, one owner map and a small graph for each task.
+
+    bank.bin      the folded bank of every task of the pack, tensor after tensor
+    owners.bin    uint8 per weight: its owner's index minus one, 255 where it is free
+    TASK.onnx     the graph, with the task's head, biases, and mask: weight = bank · (owner <= task - 1)
+
+ONNX Runtime computes the mask when it loads a graph, so a task runs as fast as its dense export. The folder grows:
+new bank, then owners, then the new graphs, each by rename. Between any two of these steps, and whichever file of
+which step a reader sees, every older graph gives its own logits: what it owns never changes, and a weight that is new
+in one of the files is free, or of a later task, in the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.export.bind import BoundModel
+from packnet_deploy.export.check import check_export
+from packnet_deploy.export.folded_bank import FoldedBank, TaskSide, load_folded_bank
+from packnet_deploy.export.masking import bank_name, mask_weights_in_place, owner_name, ratio_name
+from packnet_deploy.export.metadata import describe_task_in_place
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.parity import Difference
+from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
+from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.wire import data_file, model_buffers
+from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.pack.atomic import locked, sync_directory
+from packnet_deploy.pack.directory import Pack
+
+BANK_FILE = "bank.bin"
+OWNER_FILE = "owners.bin"
+TASK = "task/owner"
+
+
+def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: ExportOptions) -> ExportReport:
+    """Write ``tasks`` into ``folder``, a new one or one made from this pack before it grew.
+
+    Bank and owners hold every task of the pack, so their bytes do not depend on ``tasks``. All graphs of the grown
+    folder, older ones included, are checked against the pack before the first file changes.
+
+    Raises:
+        UsageError: an unknown task; ``folder`` is a file, or its graphs have another precision.
+        ArtefactError: a graph in the folder is not of this pack; or as for ``export_task``.
+        EnvironmentFault: the folder above does not exist, or another process is writing to this one.
+        CheckFailed: a task's logits differ from the pack's by more than the tolerance.
+        OSError: the disk is full, or the folder is not writable.
+    """
+    if options.layout != "shared":
+        raise UsageError(f"layout: expected shared, got {options.layout!r}")
+    for task in tasks:
+        pack.task(task)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder, got a file; layout shared writes several files")
+    if not folder.parent.is_dir():
+        raise EnvironmentFault(f"{folder.parent}: no such folder; make it first")
+    bank = load_folded_bank(pack, options)
+    with contextlib.ExitStack() as stack:
+        if folder.exists():
+            stack.enter_context(locked(folder))
+        older = _older_graphs(folder, pack, options, tasks)
+        staging = stack.enter_context(staging_folder(folder))
+        operators = _write(pack, bank, tasks, staging, options)
+        for task, path in older.items():
+            shutil.copyfile(path, staging / f"{task}.onnx")
+        probes = {side.entry.name: side.probe_logits for side in bank.tasks}
+        dense_bytes = bank.dense_bytes(options.type, {*tasks, *older})
+        del bank  # ONNX Runtime is about to load its own copy
+        differences: dict[str, Difference] = {}
+        for task in (*tasks, *older) if options.verify else ():
+            differences |= check_export(staging / f"{task}.onnx", pack, {task: probes[task]}, options)
+        names = [BANK_FILE, OWNER_FILE, *(f"{task}.onnx" for task in tasks)]
+        _appear([staging / name for name in names], folder)
+    held = [entry.name for entry in pack.tasks if entry.name in {*tasks, *older}]
+    files = tuple(folder / name for name in (*(f"{task}.onnx" for task in held), BANK_FILE, OWNER_FILE))
+    return ExportReport(
+        options=options,
+        tasks=tuple(held),
+        files=files,
+        bytes=sum(file.stat().st_size for file in files),
+        dense_bytes=dense_bytes,
+        operators=operators,
+        differences=differences,
+    )
+
+
+def _write(pack: Pack, bank: FoldedBank, tasks: Sequence[str], folder: Path, options: ExportOptions) -> dict[str, int]:
+    """Bank, owners and the graphs of ``tasks``; returns the operators of the first graph."""
+    values = typed_tensors({bank_name(name): array for name, array in bank.values.items()}, options.type)
+    data = data_file(values, BANK_FILE)
+    owners = data_file({owner_name(name): array for name, array in bank.owners.items()}, OWNER_FILE)
+    write_buffers(folder / BANK_FILE, data.buffers)
+    write_buffers(folder / OWNER_FILE, owners.buffers)
+    operators: dict[str, int] = {}
+    for side in bank.tasks:
+        if side.entry.name in tasks:
+            bound = _bind(pack, bank, side, options)
+            operators = operators or bound.operators
+            buffers = model_buffers(bound.model, bound.tensors, (data, owners))
+            write_buffers(folder / f"{side.entry.name}.onnx", buffers)
+    return operators
+
+
+def _bind(pack: Pack, bank: FoldedBank, side: TaskSide, options: ExportOptions) -> BoundModel:
+    """The graph of one task and the small tensors that lie in it."""
+    model = ModelProto()
+    model.CopyFrom(bank.model)
+    mask_weights_in_place(model.graph, bank.values, side.ratios, TASK, options.engine)
+    describe_task_in_place(model, pack, options, side.entry, side.classes)
+    type_graph_in_place(model, options.type)
+    tensors: dict[str, npt.NDArray[Any]] = {**side.tensors, TASK: np.array(side.entry.index - 1, np.uint8)}
+    tensors |= {ratio_name(name): ratio for name, ratio in side.ratios.items()}
+    return BoundModel(model, typed_tensors(tensors, options.type))
+
+
+def _older_graphs(folder: Path, pack: Pack, options: ExportOptions, tasks: Sequence[str]) -> dict[str, Path]:
+    """The graphs in ``folder`` that stay as they are, by task, each known to read the new bank as it read the old."""
+    older = {}
+    for path in sorted(folder.glob("*.onnx")) if folder.exists() else ():
+        said = _metadata(path)
+        task = said.get("task", "")
+        if said.get("packnet.layout") != "shared" or path.name != f"{task}.onnx":
+            raise ArtefactError(
+                f"{path}: expected a graph of layout shared, got another; export to a folder of its own"
+            )
+        if said.get("packnet.precision") != options.precision:
+            raise UsageError(
+                f"{path}: its bank is {said.get('packnet.precision')}, asked for is {options.precision}; "
+                "a folder has one bank, so export to another"
+            )
+        known = {entry.name: entry.sha256 for entry in pack.tasks}
+        if said.get("packnet.delta_sha256") != known.get(task) or not known.get(task):
+            raise ArtefactError(
+                f"{path}: made from delta {said.get('packnet.delta_sha256')}, {pack.path} has "
+                f"{known.get(task, 'no such task')}; it is of another pack, or of a later state of this one"
+            )
+        if task not in tasks:
+            older[task] = path
+    return older
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except Exception as error:  # protobuf's DecodeError, under a name that differs between its backends
+        raise ArtefactError(f"{path}: not an ONNX model; remove it, or export to another folder") from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _appear(files: Sequence[Path], folder: Path) -> None:
+    """A new folder appears whole; in one that is there the files change one after the other."""
+    if folder.exists():
+        move_into_place(files, folder)
+        return
+    whole = files[0].parent / "whole"
+    whole.mkdir()
+    move_into_place(files, whole)
+    os.rename(whole, folder)
+    sync_directory(folder.parent)

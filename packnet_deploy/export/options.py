@@ -1,0 +1,91 @@
+"""What an export can be asked for: defaults, limits and help in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.export.layouts import LAYOUTS
+from packnet_deploy.export.precision import PRECISIONS, Precision
+
+DYNAMIC = "dynamic"
+ENGINES = ("onnxruntime", "tensorrt")
+OLDEST_OPSET = 17
+TYPED_DEQUANTISING = 19  # the opset from which DequantizeLinear gives other types than float32
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export. Each field's ``help`` is what the command line shows for its flag.
+
+    Raises:
+        UsageError: a value out of range, or two that exclude each other; names the option.
+    """
+
+    layout: str = field(
+        default="dense",
+        metadata={
+            "help": "dense: a self-contained ONNX per task. sparse: one that stores non-zeros only; smaller where less "
+            "than a third of the weights are owned, no faster. shared: a folder of one bank and one small graph per "
+            "task. selector: one graph for all tasks, with an input 'task'."
+        },
+    )
+    precision: str = field(
+        default="fp32", metadata={"help": "fp32, fp16 or bf16, for weights and activations; images and logits: float32"}
+    )
+    batch: str = field(default=DYNAMIC, metadata={"help": "images per request: a number, or dynamic"})
+    opset: int | None = field(
+        default=None, metadata={"help": "the ONNX operator set  [default: the pack's; at least 22 for bf16]"}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "height and width of the images  [default: the pack's]"}
+    )
+    engine: str = field(
+        default="onnxruntime",
+        metadata={"help": "whom a selector is for: onnxruntime, or tensorrt (which has no uint8 comparison)"},
+    )
+    atol: float = field(default=0.0, metadata={"help": "logits may differ by this much"})
+    rtol: float | None = field(
+        default=None,
+        metadata={"help": "... and by this share of the largest one  [default: 1e-4 fp32, 1e-2 fp16, 5e-2 bf16]"},
+    )
+    verify: bool = field(
+        default=True, metadata={"help": "Check every task in ONNX Runtime before a file gets its name."}
+    )
+
+    def __post_init__(self) -> None:
+        for name, known in (("layout", LAYOUTS), ("precision", tuple(PRECISIONS)), ("engine", ENGINES)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.batch != DYNAMIC and not (self.batch.isdecimal() and int(self.batch) > 0):
+            raise UsageError(f"batch: expected a number from 1 up, or {DYNAMIC}, got {self.batch!r}")
+        newest = onnx.defs.onnx_opset_version()
+        if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest:
+            raise UsageError(f"opset: expected {OLDEST_OPSET} to {newest}, got {self.opset}")
+        if self.opset is not None and self.opset < self.least_opset:
+            raise UsageError(f"opset: {self.precision} for {self.engine} needs {self.least_opset}, got {self.opset}")
+        if self.image_size is not None and self.image_size < 1:
+            raise UsageError(f"image size: expected 1 or more pixels, got {self.image_size}")
+        if self.engine != "onnxruntime" and self.layout != "selector":
+            raise UsageError(f"engine: only a selector is written for one, got layout {self.layout!r}")
+        if self.layout == "sparse" and self.precision == "bf16":
+            raise UsageError("precision: ONNX Runtime reads no sparse bf16 tensors; use fp16, or layout dense")
+        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
+            if value is not None and not 0 <= value < float("inf"):
+                raise UsageError(f"{name}: expected 0 or more, got {value}")
+
+    @property
+    def type(self) -> Precision:
+        return PRECISIONS[self.precision]
+
+    @property
+    def least_opset(self) -> int:
+        """The first whose operators take the types of such an export."""
+        return max(self.type.opset, TYPED_DEQUANTISING if self.engine == "tensorrt" else 1)
+
+    @property
+    def batch_size(self) -> int | None:
+        """None where it is dynamic."""
+        return None if self.batch == DYNAMIC else int(self.batch)

@@ -1,0 +1,136 @@
+"""A pack's weight-free graph, parsed, checked, and brought to the opset, batch and image size that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import GraphProto, ModelProto, TensorProto
+
+from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import InputSpec
+
+IMAGES, LOGITS = "images", "logits"
+
+
+def input_spec(pack: Pack, options: ExportOptions) -> InputSpec:
+    """The pack's input at the image size asked for; the shorter side is resized in proportion before the crop."""
+    if options.image_size is None:
+        return pack.input
+    channels, height, width = pack.input.shape
+    size = options.image_size
+    resize = round(pack.input.resize * size / min(height, width))
+    return replace(pack.input, shape=(channels, size, size), resize=resize)
+
+
+def load_skeleton(pack: Pack, options: ExportOptions) -> ModelProto:
+    """The pack's graph, every weight still an input.
+
+    Raises:
+        ArtefactError: the pack's graph is damaged, or not one a pack may hold.
+        UsageError: the graph cannot be brought to the opset asked for.
+    """
+    model = _parse(pack.graph_bytes())
+    # version_converter leaves small things undone even where nothing is to do, so it is called only when needed.
+    opset = _opset(model)
+    target = options.opset or max(opset, options.least_opset)
+    if target != opset:
+        model = _converted(model, target)
+    images, logits = _sizes(_images(model.graph)), _sizes(model.graph.output[0])
+    if options.batch_size is not None:
+        images[0].dim_value = logits[0].dim_value = options.batch_size
+    if options.image_size is not None:
+        images[2].dim_value = images[3].dim_value = options.image_size
+    return model
+
+
+def weight_inputs(graph: GraphProto) -> dict[str, list[int]]:
+    """Name and shape of every input but ``images``; -1 for the head's class count, the one symbolic size."""
+    return {
+        value.name: [-1 if size.dim_param else size.dim_value for size in _sizes(value)]
+        for value in graph.input
+        if value.name != IMAGES
+    }
+
+
+def expect_fit(graph: GraphProto, tensors: Mapping[str, npt.NDArray[np.float32]], classes: int) -> None:
+    """Check that every input but ``images`` has a float32 tensor of its shape, and that there are no others.
+
+    Raises:
+        ArtefactError: one has not, or there are; names it.
+    """
+    inputs = weight_inputs(graph)
+    if alone := sorted(inputs.keys() ^ tensors.keys()):
+        name = alone[0]
+        has = "graph" if name in inputs else "deltas"
+        raise ArtefactError(
+            f"tensor '{name}': expected in graph and deltas, got it in the {has} only; "
+            "was this delta made for another backbone?"
+        )
+    for name, sizes in inputs.items():
+        expected = tuple(classes if size < 0 else size for size in sizes)
+        got = tensors[name]
+        if got.shape != expected or got.dtype != np.float32:
+            raise ArtefactError(
+                f"tensor '{name}': the graph has float32 {list(expected)}, the delta {got.dtype} {list(got.shape)}; "
+                "was this delta made for another backbone?"
+            )
+
+
+def drop_weight_inputs(graph: GraphProto) -> None:
+    """Leave ``images`` as the only input; what was an input is to become an initialiser."""
+    for value in [value for value in graph.input if value.name != IMAGES]:
+        graph.input.remove(value)
+
+
+def _parse(serialised: bytes) -> ModelProto:
+    try:
+        model = onnx.load_model_from_string(serialised)
+    except Exception as error:  # google.protobuf's DecodeError, under a name that differs between its backends
+        raise ArtefactError(f"graph.onnx: not an ONNX model ({error}); take the pack from its source again") from error
+    graph = model.graph
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ArtefactError("graph.onnx: expected a graph without external data; do not use this pack")
+    if [value.name for value in graph.output] != [LOGITS] or IMAGES not in {value.name for value in graph.input}:
+        raise ArtefactError(
+            f"graph.onnx: expected an input '{IMAGES}' and one output '{LOGITS}', got outputs "
+            f"{[value.name for value in graph.output]}; was this pack made by another program?"
+        )
+    if [len(_sizes(value)) for value in (_images(graph), graph.output[0])] != [4, 2]:
+        raise ArtefactError("graph.onnx: expected images of rank 4 and logits of shape [batch, classes]")
+    return model
+
+
+def _images(graph: GraphProto) -> Any:
+    """The declaration of ``images``."""
+    return next(value for value in graph.input if value.name == IMAGES)
+
+
+def _sizes(value: Any) -> Any:
+    """The dimensions of a tensor's shape; setting ``dim_value`` on one clears its symbol."""
+    return value.type.tensor_type.shape.dim
+
+
+def _opset(model: ModelProto) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _converted(model: ModelProto, opset: int) -> ModelProto:
+    from onnx import version_converter
+
+    inputs = [value.name for value in model.graph.input]
+    try:
+        converted = version_converter.convert_version(model, opset)
+    except Exception as error:  # the converter raises RuntimeError for what it cannot do, and others for its bugs
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(f"opset: the graph cannot be brought from {_opset(model)} to {opset}: {reason}") from error
+    assert [value.name for value in converted.graph.input] == inputs
+    del converted.graph.value_info[:]
+    converted.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(converted.opset_import))
+    return converted

@@ -1,0 +1,119 @@
+"""A Triton model repository: one model per task, with the ONNX Runtime backend (triton-inference-server/server).
+
+    REPOSITORY/TASK/config.pbtxt    inputs and outputs, dynamic batching, warm-up, version policy
+    REPOSITORY/TASK/labels.txt      class names, one a line
+    REPOSITORY/TASK/1/model.onnx    the dense (or sparse) export; the next export of the task becomes version 2
+
+Triton serves the newest version and lets go of the older one. It cannot refit an engine: there every task has a model
+of its own with its weights in it, however many weights tasks have in common.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.export.api import export_task
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.skeleton import IMAGES, LOGITS, input_spec
+from packnet_deploy.export.write import move_into_place, staging_folder
+from packnet_deploy.pack.atomic import sync_directory
+from packnet_deploy.pack.directory import Pack
+
+MAX_BATCH = 32  # images Triton puts into one request, of a model that takes any number
+QUEUE_DELAY_US = 500  # how long it waits for more
+
+MODEL_FILE = "model.onnx"
+
+
+def export_triton(pack: Pack, task: str, repository: Path, options: ExportOptions) -> ExportReport:
+    """Write ``task`` as a model of ``repository``; each version, and each new model, appears by rename.
+
+    Raises:
+        UsageError: a layout other than dense or sparse, or ``repository`` is a file.
+        ArtefactError: the model's folder holds something else; or as for ``export_task``.
+        EnvironmentFault: the folder above the repository does not exist.
+    """
+    if options.layout not in ("dense", "sparse"):
+        raise UsageError(f"layout: Triton takes one dense or sparse model per task, got {options.layout!r}")
+    if repository.exists() and not repository.is_dir():
+        raise UsageError(f"{repository}: expected a folder, got a file")
+    if not repository.parent.is_dir():
+        raise EnvironmentFault(f"{repository.parent}: no such folder; make it first")
+    classes = pack.header(task).classes
+    with _made(repository):
+        return _add(pack, task, repository / task, classes, options)
+
+
+def _add(pack: Pack, task: str, model: Path, classes: Sequence[str], options: ExportOptions) -> ExportReport:
+    version = _next_version(model)
+    with staging_folder(model) as staging:
+        new = staging / task
+        (new / version).mkdir(parents=True)
+        report = export_task(pack, task, new / version / MODEL_FILE, options)
+        labels = "".join(f"{name}\n" for name in classes)
+        (new / "labels.txt").write_text(labels, encoding="utf-8")
+        config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
+        (new / "config.pbtxt").write_text(config, encoding="utf-8")
+        if model.exists():
+            move_into_place([new / "labels.txt", new / "config.pbtxt", new / version], model)
+        else:
+            os.rename(new, model)
+            sync_directory(model.parent)
+    files = tuple(model / version / file.name for file in report.files)
+    return ExportReport(**{**vars(report), "files": files})
+
+
+@contextmanager
+def _made(repository: Path) -> Iterator[None]:
+    """The folder, made if need be; gone again where nothing came into it."""
+    repository.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if not any(repository.iterdir()):
+            repository.rmdir()
+
+
+def config_text(name: str, images: Sequence[int], classes: int, batch: int | None) -> str:
+    """A model's config.pbtxt (protobuf text of inference.ModelConfig).
+
+    Args:
+        images: channels, height and width.
+        batch: images in each request where the model fixes it; Triton then does no batching. None: any number.
+    """
+    first = [] if batch is None else [batch]
+    image, logits = [*first, *images], [*first, classes]
+    batching = f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}\n" if batch is None else ""
+    sizes = (1, MAX_BATCH) if batch is None else (1,)  # 1 is Triton's word for a model that it does not batch
+    warm_ups = "".join(_warm_up(size, image) for size in sizes)
+    return (
+        f"name: {json.dumps(name)}\n"
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {MAX_BATCH if batch is None else 0}\n"
+        f'input [ {{ name: "{IMAGES}" data_type: TYPE_FP32 dims: {image} }} ]\n'
+        f'output [ {{ name: "{LOGITS}" data_type: TYPE_FP32 dims: {logits} label_filename: "labels.txt" }} ]\n'
+        f"{batching}"
+        "version_policy { latest { num_versions: 1 } }\n"
+        f"{warm_ups}"
+    )
+
+
+def _warm_up(batch: int, image: Sequence[int]) -> str:
+    return (
+        f'model_warmup [ {{ name: "{batch} at once" batch_size: {batch} '
+        f'inputs {{ key: "{IMAGES}" value {{ data_type: TYPE_FP32 dims: {list(image)} zero_data: true }} }} }} ]\n'
+    )
+
+
+def _next_version(model: Path) -> str:
+    if not model.exists():
+        return "1"
+    if not (model / "config.pbtxt").is_file():
+        raise ArtefactError(f"{model}: expected a Triton model with a config.pbtxt, got something else; remove it")
+    return str(1 + max((int(path.name) for path in model.iterdir() if path.name.isdecimal()), default=0))

@@ -1,0 +1,126 @@
+"""What exported files say about themselves, read without loading a weight: their tasks and where their data lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """An initialiser that lies in a data file beside the model."""
+
+    name: str
+    file: Path
+    offset: int
+    length: int  # bytes
+    shape: tuple[int, ...]
+    data_type: int  # in ONNX's numbering
+
+
+def tasks_in(path: Path) -> dict[str, Path]:
+    """The tasks of an exported model, or of every model in a folder, with the file that serves each.
+
+    A selector names its tasks, a model of one task that task; a model without metadata goes by its file name.
+
+    Raises:
+        UsageError: no such file or folder, no model in the folder, or two files for one task.
+        ArtefactError: not an ONNX file, or its list of tasks is malformed.
+    """
+    files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"{path}: expected ONNX files in it, got none; write them with packnet export")
+    found: dict[str, Path] = {}
+    for file in files:
+        said = {entry.key: entry.value for entry in load_graph(file).metadata_props}
+        names = [name for name, _ in selectable(said["tasks"], file)] if "tasks" in said else [said.get("task", "")]
+        for name in (name or file.stem for name in names):
+            if name in found:
+                raise UsageError(f"{file}: task '{name}' is in {found[name]} as well; give one of the two")
+            found[name] = file
+    return found
+
+
+def selectable(text: str, file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """The tasks of a selector in the order of their indices, each with its class names, from its metadata.
+
+    Raises:
+        ArtefactError: malformed.
+    """
+    try:
+        listed: Any = json.loads(text)
+        tasks = [(str(item["name"]), tuple(map(str, item["classes"]))) for item in listed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"{file}: metadata 'tasks': expected a JSON list of names and classes, got {text[:60]!r}; export it again"
+        ) from error
+    if not tasks:
+        raise ArtefactError(f"{file}: metadata 'tasks': expected at least one task, got none; export it again")
+    return tasks
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """The model without its external data.
+
+    Raises:
+        UsageError: the file is not there.
+        ArtefactError: it is not ONNX.
+        EnvironmentFault: it cannot be read.
+    """
+    expect_there(path)
+    try:
+        return onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except Exception as error:  # protobuf's DecodeError, whose package is onnx's dependency rather than ours
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
+
+
+def external_tensors(path: Path) -> list[ExternalTensor]:
+    """Every initialiser of a model that lies beside it.
+
+    Raises:
+        ArtefactError: not ONNX, a data file is missing or too short, or lies elsewhere than beside the model.
+    """
+    graph = load_graph(path).graph
+    sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
+    found = []
+    for tensor in (*graph.initializer, *sparse):
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        if not said:
+            continue
+        file = path.parent / said.get("location", "")
+        if not file.is_file():
+            raise ArtefactError(f"{path}: expected its external data beside it, got no file {said.get('location')!r}")
+        size = file.stat().st_size
+        try:
+            offset = int(said.get("offset", 0))
+            length = int(said.get("length", size - offset))
+        except ValueError:
+            offset = length = -1
+        if file.parent.resolve() != path.parent.resolve() or not 0 <= offset <= offset + length <= size:
+            raise ArtefactError(
+                f"{path}: tensor '{tensor.name}': expected a place in a file beside it, got offset "
+                f"{said.get('offset', 0)} and length {said.get('length', 'to the end')} of {file}, which has "
+                f"{size:,} bytes; export it again"
+            )
+        found.append(ExternalTensor(tensor.name, file, offset, length, tuple(tensor.dims), tensor.data_type))
+    return found
+
+
+def model_files(path: Path) -> tuple[Path, ...]:
+    """The ONNX file and every external data file it names, each once; raises as ``external_tensors`` does."""
+    return tuple(dict.fromkeys([path, *(tensor.file for tensor in external_tensors(path))]))
+
+
+def expect_there(path: Path) -> None:
+    """Raises UsageError unless ``path`` is a file."""
+    if not path.is_file():
+        raise UsageError(f"{path}: expected an ONNX file, got no file; write it with packnet export")
