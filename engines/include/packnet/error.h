@@ -1,0 +1,33 @@
+/// @file
+/// The one exception type of this library.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace packnet {
+
+/// What went wrong with which file: thrown by every function here that reads, checks or allocates.
+///
+/// `what()` is one line: file, subject, expected, got, and what to do next where that is known. Text that comes from
+/// a file is escaped and cut, so that a hostile pack can neither split the line nor command a terminal.
+class Error : public std::runtime_error {
+public:
+    /// @param file      the file or folder at fault; empty for a wrong argument.
+    /// @param subject   the field, tensor or condition.
+    /// @param expected  empty where `subject` says it all.
+    /// @param got       empty where `subject` says it all.
+    /// @param next      what to do about it; may be empty.
+    Error(std::string file, std::string subject, std::string expected = {}, std::string got = {},
+          const std::string& next = {});
+
+    const std::string& file() const noexcept { return file_; }
+    const std::string& subject() const noexcept { return subject_; }
+    const std::string& expected() const noexcept { return expected_; }
+    const std::string& got() const noexcept { return got_; }
+
+private:
+    std::string file_, subject_, expected_, got_;
+};
+
+}  // namespace packnet

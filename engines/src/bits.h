@@ -1,0 +1,40 @@
+/// @file
+/// Bit masks as a delta stores them: bit i is bit i % 8 (least significant = 0) of byte i / 8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "mapped_file.h"
+
+namespace packnet::detail {
+
+inline int count_ones(std::uint64_t bits) { return __builtin_popcountll(bits); }
+inline int lowest_one(std::uint64_t bits) { return __builtin_ctzll(bits); }  // bits != 0
+
+/// The lowest `count` bits set, 0 <= count <= 64.
+inline std::uint64_t ones(std::size_t count) {
+    return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+}
+
+/// Bits `from .. from + count` of a mask, 0 <= count <= 64; zeros behind its end.
+inline std::uint64_t read_bits(Bytes mask, std::size_t from, std::size_t count) {
+    const std::size_t byte = from / 8, shift = from % 8;
+    std::uint64_t low = 0, high = 0;
+    if (byte + 9 <= mask.size) {
+        std::memcpy(&low, mask.data + byte, 8);  // little-endian, like the format
+        high = std::to_integer<std::uint64_t>(mask.data[byte + 8]);
+    } else if (byte < mask.size) {
+        std::memcpy(&low, mask.data + byte, mask.size - byte < 8 ? mask.size - byte : 8);
+    }
+    return (low >> shift | (shift ? high << (64 - shift) : 0)) & ones(count);
+}
+
+/// How many of the bits `from .. to` of a mask are 1.
+std::size_t count_ones(Bytes mask, std::size_t from, std::size_t to);
+
+/// The lowest bits of `bits`, in order, at the places where `places` is 1: x86's `pdep`, for every processor.
+std::uint64_t deposit(std::uint64_t bits, std::uint64_t places);
+
+}  // namespace packnet::detail

@@ -1,0 +1,119 @@
+#include "decode.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "bits.h"
+#include "packnet/error.h"
+#include "text.h"
+
+namespace packnet::detail {
+namespace {
+
+template <typename T>
+T load(const std::byte* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+float from_bits(std::uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+struct Float32 {
+    static float read(const std::byte* from) { return load<float>(from); }
+};
+
+struct Bfloat16 {  // the upper half of a float32
+    static float read(const std::byte* from) { return from_bits(std::uint32_t{load<std::uint16_t>(from)} << 16); }
+};
+
+struct Float16 {
+    static float read(const std::byte* from) {
+        const std::uint32_t half = load<std::uint16_t>(from);
+        const std::uint32_t sign = half >> 15 << 31, exponent = half >> 10 & 31, fraction = half & 1023;
+        if (exponent == 0) {  // zero or subnormal: a whole number of 2^-24
+            const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+            return sign ? -magnitude : magnitude;
+        }
+        const std::uint32_t widened = exponent == 31 ? 255 : exponent + (127 - 15);  // 31: infinite or not a number
+        return from_bits(sign | widened << 23 | fraction << 13);
+    }
+};
+
+/// Where one task's share is read from next.
+struct Cursor {
+    const Share* share;
+    std::size_t bit;    // of the mask
+    std::size_t value;  // of the values
+};
+
+/// The cursors of tasks 1..through at the start of a chunk. Mask bits count the weights that earlier tasks left.
+std::vector<Cursor> cursors_at(const Chain& chain, std::size_t parameter, std::size_t chunk, int through) {
+    std::vector<Cursor> cursors;
+    std::size_t free = chunk * kChunk;
+    for (int task = 1; task <= through; ++task) {
+        const Share& share = chain.deltas[static_cast<std::size_t>(task) - 1].shares[parameter];
+        cursors.push_back({&share, free, share.taken_before[chunk]});
+        free -= share.taken_before[chunk];
+    }
+    return cursors;
+}
+
+template <typename Format>
+void scatter(std::uint64_t owned, const std::byte* from, std::size_t item, float* out) {
+    for (; owned; owned &= owned - 1, from += item) out[lowest_one(owned)] = Format::read(from);
+}
+
+void scatter(const TensorEntry& values, std::size_t first, std::uint64_t owned, float* out) {
+    switch (values.dtype) {
+        case Dtype::f32: return scatter<Float32>(owned, values.data + 4 * first, 4, out);
+        case Dtype::f16: return scatter<Float16>(owned, values.data + 2 * first, 2, out);
+        default: return scatter<Bfloat16>(owned, values.data + 2 * first, 2, out);
+    }
+}
+
+}  // namespace
+
+std::vector<float> read_floats(const TensorEntry& entry) {
+    std::vector<float> values(entry.size);
+    if (entry.size) std::memcpy(values.data(), entry.data, entry.size * sizeof(float));
+    return values;
+}
+
+void decode_chunk(const Chain& chain, std::size_t parameter, std::size_t chunk, int through, float* values,
+                  std::uint8_t* owners) {
+    std::vector<Cursor> cursors = cursors_at(chain, parameter, chunk, through);
+    const std::size_t begin = chunk * kChunk, end = std::min(begin + kChunk, chain.parameters[parameter].size);
+    // 64 weights at a time: a word of bits says which of them are free, and each task in turn takes some of those.
+    for (std::size_t start = begin; start < end; start += 64) {
+        const std::size_t count = std::min<std::size_t>(64, end - start);
+        std::fill_n(values + start, count, 0.0f);
+        if (owners) std::fill_n(owners + start, count, std::uint8_t{0});
+        std::uint64_t free = ones(count);
+        for (std::size_t task = 0; task < cursors.size() && free; ++task) {
+            Cursor& cursor = cursors[task];
+            const TensorEntry& stored = cursor.share->values;
+            std::uint64_t owned = free;
+            if (!cursor.share->takes_all) {
+                const auto left = static_cast<std::size_t>(count_ones(free));
+                owned = deposit(read_bits(cursor.share->mask, cursor.bit, left), free);
+                cursor.bit += left;
+            }
+            const auto taken = static_cast<std::size_t>(count_ones(owned));
+            if (taken > stored.size - cursor.value) {
+                throw Error(chain.deltas[task].file.path, "it changed while it was read");
+            }
+            scatter(stored, cursor.value, owned, values + start);
+            cursor.value += taken;
+            free &= ~owned;
+            if (!owners) continue;
+            for (; owned; owned &= owned - 1) owners[start + lowest_one(owned)] = static_cast<std::uint8_t>(task + 1);
+        }
+    }
+}
+
+}  // namespace packnet::detail

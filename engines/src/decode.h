@@ -1,0 +1,21 @@
+/// @file
+/// Turning a checked chain of deltas into weights. The slow version is the Python package's pack/reference.py.
+#pragma once
+
+#include <cstdint>
+
+#include "chain.h"
+
+namespace packnet::detail {
+
+/// Decode one chunk of a parameter: the weights owned by tasks 1..through, 0 elsewhere.
+/// @param values  the whole parameter's float32 [size]; only the chunk's part is written.
+/// @param owners  the same for the owner map, uint8 [size]; may be null.
+/// @throws Error  a mask marks more weights than there are values: the file has changed since it was checked.
+void decode_chunk(const Chain& chain, std::size_t parameter, std::size_t chunk, int through, float* values,
+                  std::uint8_t* owners);
+
+/// float32 tensor of a file, copied.
+std::vector<float> read_floats(const TensorEntry& entry);
+
+}  // namespace packnet::detail

@@ -1,0 +1,40 @@
+/// @file
+/// A whole file mapped for reading, and the view of bytes that everything else here works on.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace packnet::detail {
+
+/// Bytes that someone else owns.
+struct Bytes {
+    const std::byte* data;
+    std::size_t size;
+
+    std::string_view text() const { return {reinterpret_cast<const char*>(data), size}; }
+};
+
+/// A regular file, mapped while the object lives.
+class MappedFile {
+public:
+    /// @param missing  what to say if there is no such file.
+    /// @throws Error   missing, not a regular file (a pipe would block, a device may never end), not readable.
+    MappedFile(const std::filesystem::path& path, const char* missing);
+    ~MappedFile();
+    MappedFile(MappedFile&& other) noexcept;
+    MappedFile& operator=(MappedFile&&) = delete;
+
+    Bytes bytes() const noexcept { return bytes_; }
+
+    /// Throw unless the file's SHA-256 is the `expected` one.
+    void check_sha256(const std::string& expected) const;
+
+private:
+    std::string name_;
+    Bytes bytes_{};
+};
+
+}  // namespace packnet::detail

@@ -1,0 +1,38 @@
+#include "packnet/pack.h"
+
+#include <cstdio>
+
+#include "manifest.h"
+#include "mapped_file.h"
+#include "text.h"
+
+namespace packnet {
+
+std::string TaskEntry::file() const {
+    char prefix[32];
+    std::snprintf(prefix, sizeof prefix, "deltas/%04d-", index);
+    return prefix + name + ".safetensors";
+}
+
+const TaskEntry& Pack::task(std::string_view name) const {
+    std::string known;
+    for (const TaskEntry& entry : tasks) {
+        if (entry.name == name) return entry;
+        known += (known.empty() ? "" : ", ") + entry.name;
+    }
+    throw Error(path.string(), "task", known.empty() ? "none: it has no tasks yet" : "one of " + known,
+                detail::in_quotes(name));
+}
+
+Pack open_pack(const std::filesystem::path& path) {
+    const detail::MappedFile file(path / "pack.json", "no such file, so the folder is not a pack");
+    return detail::parse_manifest(path, file.bytes());
+}
+
+std::vector<std::byte> read_graph(const Pack& pack) {
+    const detail::MappedFile file(pack.path / "graph.onnx", "no such file; the pack is incomplete");
+    file.check_sha256(pack.graph_sha256);
+    return {file.bytes().data, file.bytes().data + file.bytes().size};
+}
+
+}  // namespace packnet

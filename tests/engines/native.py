@@ -1,0 +1,111 @@
+"""Building the C++ runtime for the tests: with whatever compiler, cmake and nlohmann-json can be had here.
+
+The build folders lie under build/engines, which git ignores, so that a second run compiles what has changed only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "engines"
+BUILD = ROOT / "build" / "engines"
+INSTALL_JSON = "apt-get install nlohmann-json3-dev"
+
+
+class CannotBuild(Exception):
+    """Something is missing that no test run should install by force; says what, and the line to run."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """``cmake`` and what it must be told: where nlohmann-json is, and which generator to use."""
+
+    cmake: str
+    options: tuple[str, ...]
+    environment: dict[str, str]
+
+    def run(self, *command: str | Path, cwd: Path = SOURCE) -> str:
+        """Run a command; its whole output is in the error if it fails."""
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=cwd,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout[-8000:]}")
+        return done.stdout
+
+    def build(self, preset: str, *options: str) -> Path:
+        """Configure and build a preset; returns its folder."""
+        self.run(self.cmake, "--preset", preset, *self.options, *options)
+        self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2")
+        return BUILD / preset
+
+
+def find_toolchain() -> Toolchain:
+    """The tools of this machine.
+
+    Raises:
+        CannotBuild: no compiler, no cmake, or no nlohmann-json and no way to it.
+    """
+    if not any(shutil.which(compiler) for compiler in (os.environ.get("CXX", "c++"), "c++", "g++", "clang++")):
+        raise CannotBuild("no C++ compiler; run: apt-get install g++")
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])  # pip puts cmake there
+    cmake = shutil.which("cmake", path=path)
+    if cmake is None:
+        raise CannotBuild("no cmake; run: pip install cmake ninja")
+    environment = {**os.environ, "PATH": path}
+    if ninja := shutil.which("ninja", path=path):
+        environment |= {"CMAKE_GENERATOR": "Ninja", "CMAKE_MAKE_PROGRAM": ninja}
+    return Toolchain(cmake, _json_options(cmake, environment), environment)
+
+
+def _json_options(cmake: str, environment: dict[str, str]) -> tuple[str, ...]:
+    """What tells cmake where nlohmann-json is: nothing if it is installed, a Debian package unpacked beside us."""
+    unpacked = BUILD / "nlohmann-json"
+    candidates: list[tuple[str, ...]] = [("-DFETCHCONTENT_FULLY_DISCONNECTED=ON",)]
+    if (unpacked / "usr").exists() or _unpack_debian_package(unpacked):
+        candidates.append((f"-DCMAKE_PREFIX_PATH={unpacked / 'usr'}", "-DFETCHCONTENT_FULLY_DISCONNECTED=ON"))
+    if _reaches("github.com"):
+        candidates.append(())
+    for options in candidates:
+        probe = [cmake, "-S", str(SOURCE), "-B", str(BUILD / "probe"), "--fresh", "-DPACKNET_TESTS=OFF", *options]
+        if not subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
+            return options
+    raise CannotBuild(f"no nlohmann-json; run: {INSTALL_JSON}")
+
+
+def _unpack_debian_package(target: Path) -> bool:
+    """Fetch nlohmann-json's Debian package and unpack it into ``target``; nothing is installed."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        return False
+    target.mkdir(parents=True, exist_ok=True)
+    steps: Sequence[Sequence[str]] = (
+        ("apt-get", "download", "nlohmann-json3-dev"),
+        ("sh", "-c", "dpkg-deb --extract nlohmann-json3-dev_*.deb ."),
+    )
+    try:
+        return all(not subprocess.run(step, cwd=target, capture_output=True, timeout=60).returncode for step in steps)
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _reaches(host: str) -> bool:
+    """Whether a download could work at all: cmake would retry for minutes before it gave up."""
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
