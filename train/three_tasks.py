@@ -2,7 +2,7 @@
 
     python train/three_tasks.py [EPOCHS]
 
-Takes about a minute on two CPU cores and downloads nothing. Leaves three_tasks.pack and an ONNX file for each task in
+Takes a minute or two on two CPU cores and downloads nothing. Leaves three_tasks.pack and an ONNX file for each task in
 the folder it is started in. What each step does is said in packnet_deploy/training/algorithm.py.
 """
 
@@ -62,7 +62,7 @@ for task, lr in LEARNING_RATES.items():
     print(f"{task}: {errors(network.module, test).top1:.1%} errors on test images ({pruned:.1%} before retraining)")
 
     for name, moved in changes(network, older).items():
-        print(f"    {name}'s logits moved by {moved:g}")
+        print(f"    logits of {name} moved by {moved:g}")
     if pack is None:
         pack = create_pack(
             "three_tasks.pack", Backbone("quickstart", network.head), spec, graph, network.packable, network.new_task()

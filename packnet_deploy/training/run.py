@@ -249,7 +249,7 @@ class TaskTraining:
             if self.pack is None or older not in self.older or (data := open_data(options)) is None:
                 continue
             test = eval_loader(data.test, options, self.network, session)
-            rows.append([task, older, *task_errors(self.network, self.pack, older, test)])
+            rows.append([task, older, *(round(e, 6) for e in task_errors(self.network, self.pack, older, test))])
         if found := self.keeper.notes["retrained"].get("test"):
             rows.append([task, task, *found])
         if session.world.writes:

@@ -129,11 +129,11 @@ def measure(files: list[str], options: argparse.Namespace) -> None:
     bare = trained["one batch"]
     print(f"  {options.arch}, batches of {batch_size}, on one batch: {statistics.median(bare):8.0f} images/s")
     print(f"  kept in memory: decoded once at {decoding:.0f} images/s")
-    for name in loaders:
+    for name, loader in loaders.items():
         ratio = statistics.median(fed / plain for fed, plain in zip(trained[name], bare, strict=True))
-        count = f"{name} ({loaders[name].workers})" if loaders[name].workers else name
+        label = f"{name} ({loader.workers})" if loader.workers else name
         print(
-            f"  {count:<14} alone {given[name]:8.0f} images/s, training {statistics.median(trained[name]):8.0f} "
+            f"  {label:<14} alone {given[name]:8.0f} images/s, training {statistics.median(trained[name]):8.0f} "
             f"images/s: {ratio:.2f} of the speed on one batch"
         )
 

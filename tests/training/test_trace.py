@@ -348,6 +348,19 @@ def test_networks_that_cannot_be_a_skeleton() -> None:
     refuses(ready(LargeConstant()), "fc", r"computes with a constant of 131,\d+ bytes, shape \[128, 128\]")
 
 
+def test_images_too_small_for_the_network() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(16), nn.Flatten(), nn.Linear(4, 2))
+    refuses(module, "3", r"Sequential: its forward fails on images \[3, 12, 14\] \(.*\); give it larger images")
+
+
+def test_a_network_that_has_run_away_is_not_blamed_on_the_graph() -> None:
+    module = ready(Small())
+    module.block[1].running_var[2] = torch.inf
+    module.block[1].running_mean[2] = torch.inf
+    with pytest.raises(CheckFailed, match="Small: expected numbers, its logits in eval mode hold NaN or infinities"):
+        trace_skeleton(module, "fc", SPEC)
+
+
 def test_a_graph_that_computes_something_else_is_caught(small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(model: onnx.ModelProto, *rest: Any) -> None:
         clean(model, *rest)

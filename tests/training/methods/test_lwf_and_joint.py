@@ -159,10 +159,10 @@ def test_joint_training_s_loss_is_each_images_own_task_s() -> None:
     for task, part in parts.items():
         network.module.chosen = task
         for own_images, own_labels in part:
-            total += float(nn.functional.cross_entropy(network.module(own_images), own_labels, reduction="sum"))
+            total += nn.functional.cross_entropy(network.module(own_images), own_labels, reduction="sum").item()
     network.module.training = True  # all logits, and no dropout in what lies beneath
     found = joint_objective(network.module)(network.module, images, labels)
-    assert float(found) == pytest.approx(total / len(labels), rel=1e-5)
+    assert found.item() == pytest.approx(total / len(labels), rel=1e-5)
     (gradient,) = torch.autograd.grad(found, [network.module.network.head.weight])
     assert gradient.any(1).all()  # every row of every head
 
