@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "inspect", "verify", "export", "eval", "bench", "delta", "demo")
+COMMANDS = ("train", "inspect", "verify", "export", "eval", "bench", "delta", "experiment", "report", "demo")
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,14 @@ std::unique_ptr<T[]> allocate(const Parameter& parameter) {
     return memory;
 }
 
-/// What a task sees of a stretch of the bank. Written so that compilers turn it into vector instructions.
+/// What a task sees of a stretch of the bank. Every value is read, owned or not: without a branch that depends on
+/// owners, which no processor could predict, compilers make vector instructions of it.
 void mask_into(float* out, const float* values, const std::uint8_t* owners, std::size_t count, std::uint8_t task) {
     for (std::size_t i = 0; i < count; ++i) {
         // One comparison for 0 < owner <= task: a free weight's 0 - 1 wraps round to 255, which is below no task.
-        out[i] = static_cast<std::uint8_t>(owners[i] - 1) < task ? values[i] : 0.0f;
+        const bool owned = static_cast<std::uint8_t>(owners[i] - 1) < task;
+        const float value = values[i];
+        out[i] = owned ? value : 0.0f;
     }
 }
 

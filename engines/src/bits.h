@@ -10,6 +10,8 @@
 
 namespace packnet::detail {
 
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packs are little-endian, and are mapped as they are");
+
 inline int count_ones(std::uint64_t bits) { return __builtin_popcountll(bits); }
 inline int lowest_one(std::uint64_t bits) { return __builtin_ctzll(bits); }  // bits != 0
 
@@ -34,7 +36,7 @@ inline std::uint64_t read_bits(Bytes mask, std::size_t from, std::size_t count) 
 /// How many of the bits `from .. to` of a mask are 1.
 std::size_t count_ones(Bytes mask, std::size_t from, std::size_t to);
 
-/// The lowest bits of `bits`, in order, at the places where `places` is 1: x86's `pdep`, for every processor.
+/// The lowest bits of `bits`, in order, at the places where `places` is 1: what x86's `pdep` does, for every processor.
 std::uint64_t deposit(std::uint64_t bits, std::uint64_t places);
 
 }  // namespace packnet::detail

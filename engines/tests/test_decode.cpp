@@ -130,11 +130,15 @@ TEST(chunks_are_decoded_as_the_slow_decoder_decodes_them) {
     std::vector<std::uint8_t> expected_owners;
     for (int through = 1; through <= 7; ++through) {
         decode_slowly(tasks, static_cast<std::size_t>(through), expected, expected_owners);
-        std::vector<float> values(kWeights, 7.0f);
-        std::vector<std::uint8_t> owners(kWeights, 7);
-        for (std::size_t chunk : {2, 0, 1}) decode_chunk(world.chain, 0, chunk, through, values.data(), owners.data());
-        CHECK(values == expected);
-        CHECK(owners == expected_owners);
+        for (Processor processor : {Processor::any, this_processor()}) {
+            std::vector<float> values(kWeights, 7.0f);
+            std::vector<std::uint8_t> owners(kWeights, 7);
+            for (std::size_t chunk : {2, 0, 1}) {
+                decode_chunk(world.chain, 0, chunk, through, values.data(), owners.data(), processor);
+            }
+            CHECK(values == expected);
+            CHECK(owners == expected_owners);
+        }
     }
 }
 

@@ -39,6 +39,12 @@ def _resident_from_ps() -> int | None:
         return None
 
 
+def spare_bytes() -> int | None:
+    """What one program may reasonably take of this machine: half of what is available."""
+    available = available_bytes()
+    return None if available is None else available // 2
+
+
 def available_bytes(meminfo: Path = MEMINFO) -> int | None:
     """Bytes a program may take without pushing others out, as Linux estimates them; elsewhere None."""
     try:

@@ -7,12 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from packnet_deploy.bench.memory import available_bytes
+from packnet_deploy.bench.memory import spare_bytes
 from packnet_deploy.bench.report import BenchReport, Measurement
 from packnet_deploy.bench.strategies import WAYS, Strategy, recommend, strategies
 
 MB = 1e6
-MEMORY_TO_SPARE = 0.5  # of what the system says is available
 
 
 def bench_tables(report: BenchReport) -> Group:
@@ -20,9 +19,7 @@ def bench_tables(report: BenchReport) -> Group:
     threads = report.options.threads or "ONNX Runtime's own choice"
     parts: list[RenderableType] = [_footprint(report), _latency(report)]
     if ways := strategies(report.measurements):
-        available = available_bytes()
-        budget = None if available is None else int(MEMORY_TO_SPARE * available)
-        parts += [_ways(ways), Text(f"for requests that alternate between tasks: {recommend(ways, budget)}")]
+        parts += [_ways(ways), Text(f"for requests that alternate between tasks: {recommend(ways, spare_bytes())}")]
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
     parts += [Text(f"unstable: {line}", style="yellow") for line in _doubts(report)]
     parts.append(Text(f"{report.machine}; threads of each session: {threads}", style="dim"))

@@ -25,7 +25,7 @@ COMMANDS = {
     "verify": ("verify", "Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime."),
     "export": ("export", "Write tasks as ONNX files, each checked against the pack."),
     "eval": ("evaluate", "Measure a task's errors on images, in ONNX Runtime."),
-    "bench": ("bench", "Measure latency, throughput and memory of tasks in ONNX Runtime."),
+    "bench": ("bench", "Measure latency, throughput, memory and switching time of tasks in ONNX Runtime."),
     "delta": ("delta", "Move one task between packs as a single file."),
     "experiment": ("experiment", "Run what an experiment's recipe asks for and is not done yet."),
     "report": ("report", "Write an experiments folder's tables and figures as HTML and Markdown."),

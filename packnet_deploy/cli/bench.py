@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,13 @@ def command(
             dense, others = _exported(pack, tasks, Path(folder))
             report = run_bench(dense, options, others=others)
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        from packnet_deploy.bench.memory import spare_bytes
+        from packnet_deploy.bench.strategies import recommend, strategies
+
+        document = report.to_json()
+        if ways := strategies(report.measurements):
+            document |= {"ways": [asdict(way) for way in ways], "recommended": recommend(ways, spare_bytes())}
+        click.echo(json.dumps(document, indent=2))
     else:
         from packnet_deploy.bench.table import bench_tables
 

@@ -3,26 +3,68 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from packnet_deploy.cli.packs import open_chosen, pack_option
+from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
+
+if TYPE_CHECKING:
+    from packnet_deploy.export.options import ExportOptions
+    from packnet_deploy.pack import Pack
 
 
 @click.command()
 @pack_option
+@click.option(
+    "--against",
+    type=click.Choice(["torch", "onnxrt"]),
+    help="Compare exports instead: with PyTorch, or with the pack's own graph in ONNX Runtime.",
+)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Compare this task; may be repeated.  [all]")
+@click.option("--data", metavar="DIR", help="Compare on the test images of this set.  [default: the probe batch]")
+@click.option("--layout", default="dense", show_default=True, help="Compare exports of this layout.")
+@click.option("--precision", default="fp32", show_default=True, help="Compare exports of this precision.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(pack: Path | None, as_json: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    pack: Path | None,
+    against: str | None,
+    tasks: tuple[str, ...],
+    data: str | None,
+    layout: str,
+    precision: str,
+    as_json: bool,
+) -> None:
     """Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime.
 
     Needs the pack alone, no images and no PyTorch. Exit code 4 if a file is damaged, 1 if a check does not hold.
+    With --against, check what exports answer on images: the differences of their logits and the share of images to
+    which both give the same class.
     """
+    from packnet_deploy.errors import UsageError
+    from packnet_deploy.export.options import ExportOptions
+
+    opened = open_chosen(pack)
+    if against is not None:
+        _compare(opened, tasks, against, data, ExportOptions(layout=layout, precision=precision), as_json)
+        return
+    for name in ("tasks", "data", "layout", "precision"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.removesuffix('s')}: only a comparison takes it; say --against torch or onnxrt")
+    _check(opened, as_json)
+
+
+def _check(opened: Pack, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
     from packnet_deploy.errors import CheckFailed
     from packnet_deploy.export.verify import verify_pack
 
-    opened = open_chosen(pack)
     checks = list(verify_pack(opened))
     if as_json:
         rows = [
@@ -57,3 +99,34 @@ def command(pack: Path | None, as_json: bool) -> None:
             for c in failed
         ]
         raise CheckFailed(f"{opened.path}: {'; '.join(reasons)}")
+
+
+def _compare(
+    pack: Pack, tasks: tuple[str, ...], against: str, data: str | None, options: ExportOptions, as_json: bool
+) -> None:
+    from packnet_deploy.cli.against import compare
+    from packnet_deploy.cli.show import console, percent, table
+    from packnet_deploy.errors import CheckFailed
+
+    rtol = options.type.tolerance
+    found = compare(pack, chosen_tasks(pack, tasks, not tasks), against, data, options)
+    if as_json:
+        rows = [{**asdict(row), "allowed": rtol * row.scale, "passes": row.passes(rtol)} for row in found]
+        click.echo(json.dumps({"pack": str(pack.path), "against": against, "tasks": rows}, indent=2))
+    else:
+        shown = table(
+            f"{pack.path}: {options.layout}, {options.precision}, against {against}",
+            ("task",),
+            ("images", "largest\ndifference", "mean", "allowed", "same class", ""),
+        )
+        for row in found:
+            figures = (f"{row.max_difference:.2g}", f"{row.mean_difference:.2g}", f"{rtol * row.scale:.2g}")
+            passed = "ok" if row.passes(rtol) else "FAILED"
+            shown.add_row(row.task, f"{row.images:,}", *figures, percent(row.top1), passed)
+        console().print(shown)
+    if failed := [row for row in found if not row.passes(rtol)]:
+        worst = failed[0]
+        raise CheckFailed(
+            f"{pack.path}: {worst.task}: logits differ by up to {worst.max_difference:.3g} from {against}, allowed is "
+            f"{rtol * worst.scale:.3g}"
+        )

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import ModelProto
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
@@ -29,7 +28,7 @@ from packnet_deploy.export.bind import BoundModel
 from packnet_deploy.export.check import check_export
 from packnet_deploy.export.folded_bank import FoldedBank, TaskSide, load_folded_bank
 from packnet_deploy.export.masking import bank_name, mask_weights_in_place, owner_name, ratio_name
-from packnet_deploy.export.metadata import describe_task_in_place
+from packnet_deploy.export.metadata import describe_task_in_place, metadata_of, read_model
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.parity import Difference
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
@@ -128,7 +127,7 @@ def _older_graphs(folder: Path, pack: Pack, options: ExportOptions, tasks: Seque
     """The graphs in ``folder`` that stay as they are, by task, each known to read the new bank as it read the old."""
     older = {}
     for path in sorted(folder.glob("*.onnx")) if folder.exists() else ():
-        said = _metadata(path)
+        said = metadata_of(read_model(path))
         task = said.get("task", "")
         if said.get("packnet.layout") != "shared" or path.name != f"{task}.onnx":
             raise ArtefactError(
@@ -148,16 +147,6 @@ def _older_graphs(folder: Path, pack: Pack, options: ExportOptions, tasks: Seque
         if task not in tasks:
             older[task] = path
     return older
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except Exception as error:  # protobuf's DecodeError, under a name that differs between its backends
-        raise ArtefactError(f"{path}: not an ONNX model; remove it, or export to another folder") from error
-    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _appear(files: Sequence[Path], folder: Path) -> None:

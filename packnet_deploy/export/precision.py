@@ -24,8 +24,8 @@ Array = npt.NDArray[Any]
 class Precision:
     """One of the types a model can be written in.
 
-    ``tolerance`` is the largest difference of logits, as a share of their scale, that its rounding explains:
-    measured on networks of 16 to 121 layers with random weights (docs/exports.md), about three times the worst.
+    ``tolerance`` is the largest difference of logits, as a share of their scale, that its rounding explains: four to
+    five times the worst that was measured, on networks of 18 to 121 layers with random weights (docs/exports.md).
     """
 
     name: str

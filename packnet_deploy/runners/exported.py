@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.export.metadata import metadata_of, read_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ def tasks_in(path: Path) -> dict[str, Path]:
         raise UsageError(f"{path}: expected ONNX files in it, got none; write them with packnet export")
     found: dict[str, Path] = {}
     for file in files:
-        said = {entry.key: entry.value for entry in load_graph(file).metadata_props}
+        expect_there(file)
+        said = metadata_of(read_model(file))
         names = [name for name, _ in selectable(said["tasks"], file)] if "tasks" in said else [said.get("task", "")]
         for name in (name or file.stem for name in names):
             if name in found:
@@ -65,31 +65,16 @@ def selectable(text: str, file: Path) -> list[tuple[str, tuple[str, ...]]]:
     return tasks
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
-    """The model without its external data.
-
-    Raises:
-        UsageError: the file is not there.
-        ArtefactError: it is not ONNX.
-        EnvironmentFault: it cannot be read.
-    """
-    expect_there(path)
-    try:
-        return onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except Exception as error:  # protobuf's DecodeError, whose package is onnx's dependency rather than ours
-        reason = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
-
-
 def external_tensors(path: Path) -> list[ExternalTensor]:
     """Every initialiser of a model that lies beside it.
 
     Raises:
+        UsageError: the model is not there.
         ArtefactError: not ONNX, a data file is missing or too short, or lies elsewhere than beside the model.
+        EnvironmentFault: it cannot be read.
     """
-    graph = load_graph(path).graph
+    expect_there(path)
+    graph = read_model(path).graph
     sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
     found = []
     for tensor in (*graph.initializer, *sparse):

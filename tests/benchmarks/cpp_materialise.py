@@ -66,7 +66,8 @@ def main() -> None:
             seconds = measured[name + suffix]
             goal = "   (goal: at most 3)" if not suffix else ""
             print(f"{what + threads:28} {seconds:6.3f} s   {seconds / scalar:5.2f} x the scalar pass{goal}")
-    print(f"Python, from the deltas      {python:6.3f} s   {python / measured['deltas_one_thread']:5.2f} x C++, one thread")
+    ratio = python / measured["deltas_one_thread"]
+    print(f"Python, from the deltas      {python:6.3f} s   {ratio:5.2f} x C++ on one thread")
     print(f"C++: open, hash, check all   {measured['open_and_hash']:6.3f} s")
 
 

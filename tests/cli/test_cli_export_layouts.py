@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,13 @@ def test_bench_takes_a_selector(packnet: Packnet, here: Path) -> None:
     result = packnet("bench", "golden.onnx", "--batch-size", "1", "--repeats", "1", "--seconds", "0.1", "--json")
     assert result.code == 0, result.err
     assert '"flowers"' in result.out
+
+
+def test_bench_of_a_pack_compares_all_ways_and_recommends_one(packnet: Packnet, here: Path) -> None:
+    flags = ("--batch-size", "1", "--repeats", "5", "--seconds", "0.1")
+    result = packnet("bench", "--task", "birds", "--task", "shapes", *flags, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    names = [way["name"] for way in found["ways"]]
+    assert names == ["reload", "together", "shared", "mapped", "selector"]
+    assert found["recommended"].split()[0] in names

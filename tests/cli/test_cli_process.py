@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def finished(command: list[str], folder: Path, **environment: str) -> subprocess
 
 
 @posix
-def test_ctrl_c_while_training_leaves_no_pack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_training_leaves_a_checkpoint_and_no_pack(tmp_path: Path, number: signal.Signals) -> None:
     image_folder(tmp_path / "a")
     network = ["--arch", "quickstart", "--weights", "none", "--image-size", "16"]
     process = subprocess.Popen(
@@ -35,11 +37,17 @@ def test_ctrl_c_while_training_leaves_no_pack(tmp_path: Path) -> None:
     assert process.stdout is not None
     while "epoch 1/" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "packnet: interrupted; nothing half-written was left behind"  # after the line of the ^C
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    line = errors.strip()  # after the line of the ^C
+    assert re.fullmatch(r"packnet: one: stopped after step \d of epoch \d+; go on with: packnet train --resume", line)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "packnet.train"]
+    assert sorted(path.name for path in (tmp_path / "packnet.train").iterdir()) == [
+        "checkpoint.pt",
+        "log.csv",
+        "tasks.json",
+    ]
 
 
 @posix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from packnet_deploy.cli import progress as module
 from packnet_deploy.cli.progress import BarProgress, PlainProgress, progress
+from packnet_deploy.training.metrics import Errors
 
 
 def watched(console: Console) -> str:
@@ -19,11 +21,11 @@ def watched(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     with progress(console) as watcher:
         for phase in ("train", "retrain"):
-            watcher.phase(f"birds: {phase}", epochs=2, batches=2)
+            watcher.phase(f"birds: {phase}", begin=0, end=2, batches=2)
             for epoch in (1, 2):
                 for _ in range(2):
                     watcher.batch(images=32, loss=1.25)
-                watcher.epoch(epoch, loss=1.25, accuracy=0.875)
+                watcher.epoch(epoch, loss=1.25, val=Errors(0.125, 0.0))
     return console.file.getvalue()
 
 
@@ -34,10 +36,23 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert type(progress(console)) is PlainProgress
     lines = watched(console).splitlines()
     assert lines == [
-        f"birds: {phase}  epoch {epoch}/2  loss 1.250  validation 87.5 %  32 images/s  {left} s left"
+        f"birds: {phase}  epoch {epoch}/2  loss 1.250  validation error 12.5 %  32 images/s  {left} s left"
         for phase in ("train", "retrain")
         for epoch, left in ((1, 2), (2, 0))
     ]
+
+
+def test_a_phase_that_goes_on_counts_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=3)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with progress(console) as watcher:
+        watcher.phase("birds: train", begin=7, end=10, batches=1)
+        watcher.batch(images=30, loss=1.25)
+        watcher.epoch(8, loss=1.25, val=Errors(math.nan, math.nan))
+    assert isinstance(console.file, io.StringIO)
+    expected = "birds: train  epoch 8/10  loss 1.250  validation error -  10 images/s  6 s left\n"
+    assert console.file.getvalue() == expected
 
 
 def test_bars_on_a_terminal() -> None:
@@ -47,4 +62,4 @@ def test_bars_on_a_terminal() -> None:
     last = [line for line in re.split(r"[\r\n]+", shown) if line.strip()][-2:]
     for line, phase in zip(last, ("train", "retrain"), strict=True):
         assert line.startswith(f"birds: {phase} ")
-        assert re.search(r"━{24} [\d,]+ images/s  loss 1\.250  validation 87\.5 % 0:00:00", line), "a full bar"
+        assert re.search(r"━{24} [\d,]+ images/s  loss 1\.250  validation error 12\.5 % 0:00:00", line), "a full bar"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +55,10 @@ def test_two_tasks_one_after_the_other(packnet: Packnet, folder: Path) -> None:
     assert packnet("export", "--all-tasks").code == 0
     measured = packnet("eval", "--task", "two", "--data", "../b")
     report = about["tasks"][1]["report"]
-    assert f"top-1 {100 * report['accuracy_test']:.1f} %" in measured.out, "the shipped task is the measured one"
+    top1, top5 = (f"{100 * error:.1f} %" for error in report["errors"]["retrained"]["test"])
+    assert f"top-1 error {top1}, top-5 error {top5}" in measured.out, "the shipped task is the measured one"
+    rows = (folder / "packnet.train/results.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows] == [["stage", "task"], ["one", "one"], ["two", "two"]]
 
 
 def test_the_same_seed_gives_the_same_pack(packnet: Packnet, folder: Path) -> None:
@@ -68,7 +74,8 @@ def test_a_recipe_goes_on_where_it_stopped(packnet: Packnet, folder: Path) -> No
     (folder / "r.toml").write_text(text + '[[task]]\nname="one"\ndata="../a"\n[[task]]\nname="two"\ndata="../b"\n')
     result = packnet("train", "r.toml", "--prune-rate", 0)
     assert result.code == 0, result.err
-    assert "one: in r.pack already, skipped" in result.out
+    assert "one: train" not in result.out, "it is in r.pack already"
+    assert "two: train  epoch 1/1" in result.out
     full = packnet("train", "--task", "three", "--data", "../a", *FAST)
     assert full.code == 2
     assert "no free weights are left" in full.err
@@ -149,7 +156,6 @@ def test_what_cannot_be_added_to_a_pack(packnet: Packnet, folder: Path) -> None:
         (lambda state: {**state, "extra.weight": torch.zeros(1)}, 4, "extra.weight"),
         (lambda state: {k: v for k, v in state.items() if "0.0." not in k and k != "features.0.weight"}, 4, "missing"),
         (lambda state: [1, 2], 4, "state dict"),
-        (lambda state: {k: v for k, v in state.items() if not k.startswith("head.")}, 2, "holds no head.weight"),
     ],
 )
 def test_weights_that_do_not_fit(
@@ -183,31 +189,138 @@ def test_interrupting_leaves_the_pack_as_it_was(
     assert {p: p.read_bytes() for p in Path("packnet.pack").rglob("*") if p.is_file()} == before
 
 
-def test_the_test_images_are_looked_at_once_after_everything_is_decided(
-    packnet: Packnet, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from packnet_deploy.training import run
+# -- going on after an interruption --------------------------------------------------------------------------------
 
-    seen: list[str] = []
-    names = {id(None): "none"}
-    original_open, original_accuracy = run.open_dataset, run.accuracy
 
-    def opened(*arguments: Any, **options: Any) -> Any:
-        data = original_open(*arguments, **options)
-        names.update({id(data.val): "val", id(data.test): "test"})
-        return data
-
-    def accuracy(module: Any, batches: Any) -> float:
-        seen.append(names[id(batches._split)])
-        return original_accuracy(module, batches)
-
-    monkeypatch.setattr(run, "open_dataset", opened)
-    monkeypatch.setattr(run, "accuracy", accuracy)
-    assert packnet("train", "--task", "one", "--data", "../a", *SMALL).code == 0
-    assert seen == ["val", "val", "val", "test"]
+def interrupt(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Send this process SIGTERM in the middle of its ``step``-th training step from now, once."""
     from packnet_deploy.training import fit
 
-    assert fit.accuracy is original_accuracy, "inside the loop only the loader passed as val is measured"
+    steps, original = 0, fit._Training.step
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(fit._Training, "step", counted)
+
+
+def deltas(pack: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(Path(pack, "deltas").iterdir())]
+
+
+RECIPE = """
+arch = "quickstart"
+weights = "none"
+image_size = 16
+epochs = 2
+retrain_epochs = 1
+batch_size = 4
+device = "cpu"
+[[task]]
+name = "one"
+data = "../a"
+[[task]]
+name = "two"
+data = "../b"
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_an_interrupted_training_goes_on_by_resume_alone(
+    packnet: Packnet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "r.toml").write_text(RECIPE)
+    assert packnet("train", "r.toml", "--pack", "whole.pack").code == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, 14)  # in the second task
+        stopped = packnet("train", "r.toml", "--pack", "p.pack")
+    assert stopped.code == 130
+    assert re.fullmatch(
+        r"packnet: two: stopped after step \d of epoch \d; go on with: packnet train --resume\n", stopped.err
+    )
+    assert (folder / "p.train/checkpoint.pt").exists()
+    assert len(Pack.open("p.pack").tasks) == 1
+
+    for arguments, code, says in (
+        (("r.toml", "--pack", "p.pack"), 2, "a training was interrupted here; go on with it by --resume"),
+        (("r.toml", "--pack", "p.pack", "--resume", "--lr", 0.5), 2, "with lr 0.001, now it is 0.5"),
+        (("--resume", "--lr", 0.5, "--pack", "p.pack"), 2, "--resume takes all options from the interrupted training"),
+        (("--resume",), 2, "expected one *.train/ folder to go on with, got several (p.train, whole.train)"),
+        (("--resume", "--pack", "other.pack"), 2, "there is no training to go on with"),
+    ):
+        refused = packnet("train", *arguments)
+        assert (refused.code, refused.err.count("\n")) == (code, 1), refused.err
+        assert says in refused.err
+
+    assert packnet("train", "--resume", "--pack", "p.pack").code == 0
+    assert deltas("p.pack") == deltas("whole.pack")
+    assert not (folder / "p.train/checkpoint.pt").exists()
+
+
+def test_resume_where_nothing_was_begun(packnet: Packnet, folder: Path) -> None:
+    result = packnet("train", "--resume")
+    assert result.code == 2
+    assert result.err.startswith(
+        "packnet: --resume: expected one *.train/ folder to go on with, got none in this folder"
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_a_recipe_goes_on_that_began_with_the_network_itself(
+    packnet: Packnet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the recipe as by --resume alone, into a pack whose name ends otherwise."""
+    from packnet_deploy.training.backbones import quickstart_network
+
+    torch.save(quickstart_network(4).state_dict(), "w.pth")
+    (folder / "r.toml").write_text(RECIPE.replace('"none"', '"w.pth"'))
+    assert packnet("train", "r.toml", "--pack", "whole").code == 0
+    (folder / "whole.train").rename("whole.logs")
+    for name, resume in (("p", ("r.toml", "--pack", "p", "--resume")), ("q", ("--resume",))):
+        with monkeypatch.context() as patch:
+            interrupt(patch, 4)
+            assert packnet("train", "r.toml", "--pack", name).code == 130
+        resumed = packnet("train", *resume)
+        assert resumed.code == 0, resumed.err
+        assert deltas(name) == deltas("whole")
+        (folder / f"{name}.train").rename(f"{name}.logs")
+    assert [task.name for task in Pack.open("q").tasks] == ["pretrained", "one", "two"]
+
+
+def test_a_network_of_ones_own_can_begin_the_pack_without_being_a_task(packnet: Packnet, folder: Path) -> None:
+    from packnet_deploy.training.backbones import quickstart_network
+
+    torch.save(quickstart_network(4).state_dict(), "w.pth")
+    begin = ("--data", "../a", "--arch", "quickstart", "--weights", "w.pth", "--image-size", 16, *FAST)
+    assert packnet("train", "--task", "x", "--start", "task", "--pack", "x.pack", *begin).code == 0
+    assert [task.name for task in Pack.open("x.pack").tasks] == ["x"]
+    assert packnet("train", "--task", "x", "--pack", "y.pack", *begin).code == 0
+    first, _ = Pack.open("y.pack").tasks
+    assert (first.name, first.classes) == ("pretrained", 4)
+    assert Pack.open("y.pack").manifest.weights == 2 * sum(layer.owned[0] for layer in Pack.open("y.pack").capacity())
+
+
+def test_images_left_out_are_listed(packnet: Packnet, folder: Path) -> None:
+    (folder.parent / "a/train/class1/0.png").write_bytes(b"no picture")
+    stopped = packnet("train", "--task", "one", "--data", "../a", *SMALL)
+    assert stopped.code == 3
+    assert "--skip-bad-images" in stopped.err
+    went_on = packnet("train", "--task", "one", "--data", "../a", "--skip-bad-images", *SMALL)
+    assert went_on.code == 0, went_on.err
+    assert "one: left out, cannot be read: ../a/train/class1/0.png" in went_on.out
+
+
+def test_the_networks_are_listed(packnet: Packnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from packnet_deploy.training import backbones
+
+    table = [backbones.ArchInfo("vgg16", 138_000_000, "classifier.6", 224, ("IMAGENET1K_V1",))]
+    monkeypatch.setattr(backbones, "arch_table", lambda: table)
+    shown = packnet("train", "--list-archs").out
+    assert all(text in shown for text in ("vgg16", "138,000,000", "classifier.6", "224 px", "IMAGENET1K_V1"))
 
 
 @pytest.mark.slow

@@ -81,7 +81,8 @@ def _json_options(cmake: str, environment: dict[str, str]) -> tuple[str, ...]:
     if _reaches("github.com"):
         candidates.append(())
     for options in candidates:
-        probe = [cmake, "-S", str(SOURCE), "-B", str(BUILD / "probe"), "--fresh", "-DPACKNET_TESTS=OFF", *options]
+        shutil.rmtree(BUILD / "probe", ignore_errors=True)
+        probe = [cmake, "-S", str(SOURCE), "-B", str(BUILD / "probe"), "-DPACKNET_TESTS=OFF", *options]
         if not subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
             return options
     raise CannotBuild(f"no nlohmann-json; run: {INSTALL_JSON}")
@@ -97,9 +98,11 @@ def _unpack_debian_package(target: Path) -> bool:
         ("sh", "-c", "dpkg-deb --extract nlohmann-json3-dev_*.deb ."),
     )
     try:
-        return all(not subprocess.run(step, cwd=target, capture_output=True, timeout=60).returncode for step in steps)
-    except subprocess.TimeoutExpired:
+        for step in steps:
+            subprocess.run(step, cwd=target, capture_output=True, timeout=60, check=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
         return False
+    return True
 
 
 def _reaches(host: str) -> bool:

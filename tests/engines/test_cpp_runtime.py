@@ -20,6 +20,7 @@ from native import SOURCE, Toolchain
 from pack_worlds import World, make_world
 from test_pack_fuzz import mutated
 
+import packnet_deploy
 from packnet_deploy.errors import PackNetError
 from packnet_deploy.pack import Pack, ParamSpec, file_sha256, probe_batch
 
@@ -160,11 +161,15 @@ def vandalised(golden: Path, path: Path, rng: random.Random) -> None:
     delta = path / entry["file"]
     data = delta.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
-    if rng.random() < 0.8:  # inside a header whose length is right
+    kind = rng.random()
+    if kind < 0.2:
+        delta.write_bytes(mutated(data, rng))
+    elif kind < 0.7:  # inside a header whose length is right
         head = mutated(data[8:start], rng)
         delta.write_bytes(len(head).to_bytes(8, "little") + head + data[start:])
-    else:
-        delta.write_bytes(mutated(data, rng))
+    else:  # one byte of the tensors: values (accepted) or masks (refused)
+        place = rng.randrange(start, len(data))
+        delta.write_bytes(data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :])
     entry |= {"sha256": file_sha256(delta), "bytes": delta.stat().st_size}
     (path / "pack.json").write_text(json.dumps(document))
 
@@ -185,7 +190,7 @@ def test_both_readers_agree_on_vandalised_packs(sanitized: Path, golden: Path, t
             assert any(words in cpp_refusal for words in STRICTER), cpp_refusal
         else:
             assert cpp_refusal is not None, refusal
-    assert 60 < accepted < 540
+    assert 60 < accepted < 540  # else the vandal is of no use
 
 
 # -- the installed package ------------------------------------------------------------------------------------------
@@ -210,6 +215,10 @@ def test_a_program_outside_the_tree_uses_the_installed_package(
     refused = subprocess.run([program, golden, "fish"], capture_output=True, text=True, check=False)
     assert refused.returncode == 4
     assert refused.stderr == f"show_task: {golden}: task: expected one of shapes, birds, flowers, got 'fish'\n"
+
+
+def test_it_has_the_python_packages_version() -> None:
+    assert f"project(packnet VERSION {packnet_deploy.__version__} " in (SOURCE / "CMakeLists.txt").read_text()
 
 
 def test_public_headers_need_the_standard_library_alone() -> None:

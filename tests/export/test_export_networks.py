@@ -9,8 +9,11 @@ import pytest
 from export_networks import pack_of
 from torch_networks import torchvision_network
 
-from packnet_deploy.export.api import export_task
+from packnet_deploy.export.api import export_selector, export_task
+from packnet_deploy.export.folder import export_shared
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.parity import task_difference
+from packnet_deploy.export.report import ExportReport
 
 slow = pytest.mark.slow
 
@@ -102,3 +105,33 @@ def test_golden_operators_and_torchs_logits(
     assert [value.name for value in graph.input] == ["images"]
     packable = {param.name for param in pack.packable}
     assert packable <= {tensor.name for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "size"),
+    [
+        ("squeezenet1_1", "classifier.1", 64),
+        pytest.param("mobilenet_v2", "classifier.1", 64, marks=slow),
+        pytest.param("resnet50", "fc", 64, marks=slow),
+        pytest.param("densenet121", "classifier", 64, marks=slow),
+        pytest.param("vgg16", "classifier.6", 64, marks=slow),
+        pytest.param("vgg16_bn", "classifier.6", 64, marks=slow),
+    ],
+)
+def test_every_task_of_every_layout_gives_torchs_logits(name: str, head: str, size: int, tmp_path: Path) -> None:
+    """Three tasks of other widths; docs/exports.md has the precisions and the times (export_matrix.py)."""
+    network = torchvision_network(name, head, size)
+    tasks = {"first": 0.3, "second": 0.5, "third": 1.0}
+    pack = pack_of(tmp_path / "net.pack", network, tasks, classes={"second": 20, "third": 7})
+    for options in (ExportOptions(), ExportOptions(layout="sparse")):
+        for task in tasks:
+            check(export_task(pack, task, tmp_path / "m.onnx", options))
+    check(export_shared(pack, list(tasks), tmp_path / "shared", ExportOptions(layout="shared")))
+    for engine in ("onnxruntime", "tensorrt"):
+        check(export_selector(pack, tmp_path / "m.onnx", ExportOptions(layout="selector", engine=engine)))
+
+
+def check(report: ExportReport) -> None:
+    assert set(report.differences) == set(report.tasks)
+    for difference in report.differences.values():
+        assert difference.max_difference <= 2e-5 * difference.scale

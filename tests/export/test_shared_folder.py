@@ -163,7 +163,7 @@ def test_a_folder_that_is_not_this_packs_is_left_alone(
     else:
         out.mkdir()
         (out / "first.onnx").write_bytes(b"no model")
-        message = r"first\.onnx: not an ONNX model"
+        message = r"first\.onnx: expected an ONNX file"
     before = content(out)
     with pytest.raises(ArtefactError, match=message):
         export_shared(pack, ["first"], out, SHARED)

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from small_networks import SPEC, bits, frozen_bits, packed
 from torch import Tensor, nn
 
 from packnet_deploy.pack import Backbone, Pack, create_pack
+from packnet_deploy.training import fit as loop
 from packnet_deploy.training.backbones import input_spec, quickstart_network
 from packnet_deploy.training.checkpoint import random_state, restore_random_state
 from packnet_deploy.training.fit import EpochRecord, State, Supervisor, cross_entropy, fit, make_optimizer
@@ -139,6 +141,44 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_bits(optimizer: str, amp:
         assert seen == [(r.epoch, r.lr, r.loss, r.val) for r in supervisor.records], f"after step {steps}"
 
 
+def test_the_scale_of_half_precision_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So large at first that steps are left out until it has been halved often enough."""
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**20))
+    whole, network, other = (second_task() for _ in range(3))
+    before = bits(whole.module[10].weight)
+    torch.manual_seed(5)
+    fit(whole, stage(amp="fp16"), Loader(), VAL, Recorder(), name="p")
+    assert (bits(whole.module[10].weight) != before).any(), "or the scale was too large for all steps"
+    torch.manual_seed(5)
+    stops = StopsAt(network, 3)
+    with pytest.raises(Stopped):
+        fit(network, stage(amp="fp16"), Loader(), VAL, Recorder(), name="p", supervisor=stops)
+    assert stops.state is not None
+    assert stops.state["fit"]["scaler"]["scale"] < 2.0**20, "or no step was left out"
+    other.restore(stops.state["network"])
+    fit(other, stage(amp="fp16"), Loader(), VAL, Recorder(), name="p", supervisor=StopsAt(other, state=stops.state))
+    assert (bits(other.module[10].weight) == bits(whole.module[10].weight)).all()
+
+
+def test_the_best_epoch_may_lie_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.1, 0.9])
+    monkeypatch.setattr(loop, "errors", lambda module, val: Errors(next(scores), 0.0))
+    network, after_first_epoch = second_task(), []
+
+    class Weights(Recorder):
+        def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+            after_first_epoch.append(bits(network.module[10].weight))
+
+    stops = StopsAt(network, BATCHES + 1)
+    with pytest.raises(Stopped):
+        fit(network, stage(), Loader(), VAL, Weights(), name="p", supervisor=stops)
+    assert stops.state is not None
+    other = second_task()
+    other.restore(stops.state["network"])
+    fit(other, stage(), Loader(), VAL, Recorder(), name="p", supervisor=StopsAt(other, state=stops.state))
+    assert (bits(other.module[10].weight) == after_first_epoch[0]).all()
+
+
 def test_a_finished_phase_is_not_begun_again() -> None:
     network = second_task()
     supervisor = StopsAt(network)
@@ -234,6 +274,7 @@ def test_the_schedules_optimiser(schedule: Schedule, kind: type, settings: dict[
 NEW_PROCESS = """
 import sys, torch
 from packnet_deploy.pack import Pack, append_task
+from packnet_deploy.training import fit as loop
 from packnet_deploy.training.backbones import quickstart_network
 from packnet_deploy.training.network import PackedNetwork
 pack = Pack.open(sys.argv[1])

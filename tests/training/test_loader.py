@@ -11,7 +11,7 @@ from PIL import Image
 
 from packnet_deploy.data.batches import batches
 from packnet_deploy.data.splits import ArraySplit, FileSplit, TaskData
-from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.training.loader import EvalLoader, Normaliser, train_loader
 
@@ -58,6 +58,46 @@ def test_epochs_and_seeds_differ_and_a_resumed_run_sees_the_same_images():
     assert _same(_epoch(through, 1), epochs[1])
     assert not torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(_epoch(_loader(seed=1), 0)[1], epochs[0][1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("skip", [0, 1, 4, 6])
+def test_an_epoch_can_be_gone_on_with(skip, workers):
+    loader = _loader(workers=workers, memory_limit=0)
+    loader.set_epoch(2)
+    whole = list(loader)
+    loader.set_epoch(2, skip)
+    rest = list(loader)
+    assert len(whole) == len(loader) == 6
+    assert all(_same(one, other) for one, other in zip(rest, whole[skip:], strict=True))
+    assert _same(_epoch(loader, 3), _epoch(_loader(), 3)), "the next one is whole again"
+
+
+@pytest.mark.parametrize(("n", "batch_size", "processes"), [(23, 4, 2), (23, 8, 2), (23, 8, 3), (9, 4, 2), (8, 8, 4)])
+def test_processes_share_every_batch(n, batch_size, processes):
+    """Together they see the batches that one would see, which may be larger at the end; two images each, at least."""
+    loaders = [_loader(n, batch_size, share=(rank, processes)) for rank in range(processes)]
+    whole = dict(zip(*reversed(_epoch(_loader(n, n), 1)), strict=True))  # image by label
+    whole = {int(label): image for label, image in whole.items()}
+    for loader in loaders:
+        loader.set_epoch(1)
+    seen = []
+    for parts in zip(*loaders, strict=True):
+        sizes = [len(labels) for _, labels in parts]
+        assert min(sizes) >= 2
+        assert max(sizes) - min(sizes) <= 1
+        for images, labels in parts:
+            assert all(torch.equal(image, whole[int(label)]) for image, label in zip(images, labels, strict=True))
+            seen += labels.tolist()
+    assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize(("n", "batch_size", "processes"), [(23, 3, 2), (3, 8, 2), (23, 8, 5), (3, 1, 4)])
+def test_too_small_batches_for_so_many_processes(n, batch_size, processes):
+    with pytest.raises(
+        UsageError, match=rf"{processes} processes: expected batches of \d+ images or more, got --batch-s"
+    ):
+        _loader(n, batch_size, share=(0, processes))
 
 
 def test_an_image_is_cut_anew_in_every_epoch():
