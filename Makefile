@@ -46,4 +46,4 @@ $(VENV)/dev.installed: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/train.installed
 
 clean:
-	rm -rf $(VENV) build dist quickstart.pack letters.onnx digits.onnx textures.onnx
+	rm -rf $(VENV) build dist quickstart.pack quickstart.train letters.onnx digits.onnx textures.onnx

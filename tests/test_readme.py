@@ -52,12 +52,18 @@ def test_the_command_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         if training and "monkeys" in arguments:
             device = shutil.copytree("packnet.pack", "elsewhere/device.pack")
         assert run(arguments + (QUICK if training else BRIEF if arguments[0] == "bench" else [])) == 0, arguments
-    assert {p.stem for p in tmp_path.glob("*.onnx")} == {"imagenet", "flowers", "monkeys"}
+    assert {p.stem for p in tmp_path.glob("*.onnx")} == {"pretrained", "flowers", "monkeys"}
     extract, apply = packnet_lines("delta")
     assert run(extract) == 0
     shutil.move(device, "device.pack")
     assert run(apply) == 0
     assert (tmp_path / "device.pack/pack.json").read_bytes() == (tmp_path / "packnet.pack/pack.json").read_bytes()
+
+
+def test_the_experiment_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in packnet_lines("experiment"):
+        assert run(arguments) == 0, arguments
 
 
 def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
