@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LAYOUTS = ("dense", "sparse", "shared", "selector")
-
 BYTES_PER_POSITION = 8  # int64
 
 

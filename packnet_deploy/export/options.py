@@ -1,15 +1,17 @@
-"""What an export can be asked for: defaults, limits and help in one place."""
+"""What an export can be asked for: defaults, limits and help. Imports nothing heavy, because ``--help`` reads it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import onnx
+from typing import TYPE_CHECKING
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.layouts import LAYOUTS
-from packnet_deploy.export.precision import PRECISIONS, Precision
 
+if TYPE_CHECKING:
+    from packnet_deploy.export.precision import Precision
+
+LAYOUTS = ("dense", "sparse", "shared", "selector")
+PRECISION_NAMES = ("fp32", "fp16", "bf16")
 DYNAMIC = "dynamic"
 ENGINES = ("onnxruntime", "tensorrt")
 OLDEST_OPSET = 17
@@ -56,11 +58,13 @@ class ExportOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, known in (("layout", LAYOUTS), ("precision", tuple(PRECISIONS)), ("engine", ENGINES)):
+        for name, known in (("layout", LAYOUTS), ("precision", PRECISION_NAMES), ("engine", ENGINES)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.batch != DYNAMIC and not (self.batch.isdecimal() and int(self.batch) > 0):
             raise UsageError(f"batch: expected a number from 1 up, or {DYNAMIC}, got {self.batch!r}")
+        import onnx
+
         newest = onnx.defs.onnx_opset_version()
         if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest:
             raise UsageError(f"opset: expected {OLDEST_OPSET} to {newest}, got {self.opset}")
@@ -78,6 +82,8 @@ class ExportOptions:
 
     @property
     def type(self) -> Precision:
+        from packnet_deploy.export.precision import PRECISIONS
+
         return PRECISIONS[self.precision]
 
     @property
