@@ -20,7 +20,7 @@ from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero
 from packnet_deploy.pack.inputs import PROBE_IMAGES
 from packnet_deploy.pack.manifest import Manifest, ParamSpec, check_sha256, is_task_name
 from packnet_deploy.pack.owners import MAX_TASKS, OwnerMap
-from packnet_deploy.pack.reading import is_printable
+from packnet_deploy.pack.reading import is_printable, parse_json
 from packnet_deploy.pack.tensorfile import DTYPES, TensorFile, write_tensors
 
 FORMAT = "packnet-delta"
@@ -138,7 +138,7 @@ class DeltaHeader:
                 f"{where}: delta version: this packnet-deploy reads {VERSION}, got {reprlib.repr(meta.get('version'))}"
             )
         try:
-            classes, report = json.loads(meta["classes"]), json.loads(meta.get("report", "{}"))
+            classes, report = parse_json(meta["classes"]), parse_json(meta.get("report", "{}"))
             if not isinstance(report, dict) or not isinstance(classes, list) or not classes:
                 raise ValueError("classes or report")
             json.dumps(report, ensure_ascii=False).encode()  # a lone surrogate would fail wherever it is shown

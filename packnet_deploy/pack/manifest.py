@@ -19,7 +19,7 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.owners import MAX_TASKS
 from packnet_deploy.pack.pattern import PATTERN, fits
-from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
+from packnet_deploy.pack.reading import is_possible, is_printable, open_regular, parse_json
 
 FORMAT = "packnet-pack"
 VERSION = 1
@@ -148,7 +148,7 @@ class Manifest:
                 raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")
             raw = file.readall()
         try:
-            document = json.loads(raw.decode("utf-8"))  # json.loads would take UTF-16 as well
+            document = parse_json(raw.decode("utf-8"))  # given bytes, Python would take UTF-16 as well
         except (ValueError, RecursionError) as error:
             raise ArtefactError(f"{path}: damaged, not JSON ({error})") from error
         try:

@@ -1,13 +1,15 @@
-"""First checks on whatever came from elsewhere: is it a regular file, is a name printable, is a shape possible."""
+"""First checks on what came from elsewhere: a regular file, JSON that reads one way only, a printable name, a shape."""
 
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 
@@ -48,3 +50,24 @@ def is_printable(text: str) -> bool:
 def is_possible(shape: Sequence[int]) -> bool:
     """Whether numpy can make the shape at all; an empty tensor may claim any size in its other dimensions."""
     return len(shape) <= MAX_DIMENSIONS and math.prod(max(1, size) for size in shape) <= MAX_ELEMENTS
+
+
+def parse_json(text: str) -> Any:
+    """JSON as RFC 8259 has it, and no name twice in an object: Python takes the last of two, other readers the first.
+
+    Raises:
+        ValueError: it is anything else.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_json)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return content
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

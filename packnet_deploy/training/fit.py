@@ -82,8 +82,8 @@ class Supervisor:
         """Whether to stop after this step."""
         return False
 
-    def stop(self, state: State) -> None:
-        """Keep the state of a phase that stops here, and raise."""
+    def stop(self, where: str, state: State) -> None:
+        """Keep the state of a phase that stops ``where`` it says, and raise."""
 
     def epoch(self, record: EpochRecord, state: State) -> None:
         """An epoch is over; ``state`` continues with the next one."""
@@ -129,7 +129,7 @@ def fit(
                 )
             watcher.batch(count, loss)
             if stop:
-                supervisor.stop(training.state())
+                supervisor.stop(f"{name}: step {at.step} of epoch {at.epoch + 1}", training.state())
         trained_for = time.perf_counter() - begun
         share_buffers(network.module)
         scores = errors(network.module, val)

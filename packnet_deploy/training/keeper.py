@@ -64,13 +64,9 @@ class Keeper(Supervisor):
     def stop_wanted(self) -> bool:
         return self._stop.wanted
 
-    def stop(self, state: State) -> NoReturn:
+    def stop(self, where: str, state: State) -> NoReturn:
         self._save(state)
-        at = state["progress"]
-        raise Interrupted(
-            f"{self.task}: stopped after step {at['step']} of epoch {at['epoch'] + 1}; "
-            "go on with: packnet train --resume"
-        )
+        raise Interrupted(f"{where}: stopped; go on with: packnet train --resume")
 
     def epoch(self, record: EpochRecord, state: State) -> None:
         if self._world.writes and all(row[0] != self.task for row in self._log):

@@ -170,6 +170,8 @@ class TaskTraining:
         self.older = older_tasks(self.network, self.pack)
         identity = {k: v for k, v in to_json(options).items() if k not in NOT_IN_RESULT}
         identity |= {"parent": self.pack.manifest.last_sha256 if self.pack else "", "processes": session.world.size}
+        if data is not None:  # not its pixels, but what most often changes
+            identity |= {"classes": list(data.classes), "training images": len(data.train)}
         self.checkpoint = Checkpoint(session.folder.checkpoint, identity)
         self.keeper = Keeper(options.task, self.network, self.checkpoint, session.folder, session.world, session.stop)
 

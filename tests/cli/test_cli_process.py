@@ -41,7 +41,9 @@ def test_a_signal_while_training_leaves_a_checkpoint_and_no_pack(tmp_path: Path,
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     line = errors.strip()  # after the line of the ^C
-    assert re.fullmatch(r"packnet: one: stopped after step \d of epoch \d+; go on with: packnet train --resume", line)
+    assert re.fullmatch(
+        r"packnet: one: (re)?train: step \d of epoch \d+: stopped; go on with: packnet train --resume", line
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "packnet.train"]
     assert sorted(path.name for path in (tmp_path / "packnet.train").iterdir()) == [
         "checkpoint.pt",

@@ -240,7 +240,7 @@ def test_an_interrupted_training_goes_on_by_resume_alone(
         stopped = packnet("train", "r.toml", "--pack", "p.pack")
     assert stopped.code == 130
     assert re.fullmatch(
-        r"packnet: two: stopped after step \d of epoch \d; go on with: packnet train --resume\n", stopped.err
+        r"packnet: two: (re)?train: step \d of epoch \d: stopped; go on with: packnet train --resume\n", stopped.err
     )
     assert (folder / "p.train/checkpoint.pt").exists()
     assert len(Pack.open("p.pack").tasks) == 1

@@ -48,11 +48,12 @@ def test_both_layouts(tmp_path, withlabels):
     assert data.classes == NAMES
     assert (len(data.train), len(data.val), len(data.test)) == (6, 3, 4)
     assert data.test.labels.tolist() == [0, 1, 2, 0]
-    photo = Image.open(root / "cars_test" / "00002.jpg").convert("RGB")
-    np.testing.assert_array_equal(np.asarray(data.test.image(1)), np.asarray(photo)[2:8, 1:11])  # counted from 1
-    assert data.train.whole
-    assert data.val.whole
-    assert data.test.whole
+    for part, split in (("train", data.train), ("train", data.val), ("test", data.test)):
+        assert split.whole
+        for i in range(len(split)):
+            left = int(Path(split.name(i)).stem) - 1  # the boxes count from 1
+            photo = np.asarray(Image.open(root / f"cars_{part}" / f"{left + 1:05}.jpg").convert("RGB"))
+            np.testing.assert_array_equal(np.asarray(split.image(i)), photo[2:8, left : left + 10])
 
 
 def test_a_test_set_of_one_image_is_a_list_too(tmp_path):

@@ -68,8 +68,9 @@ def test_the_folder_above_will_do(birds):
 def test_capitals_in_file_names_do_not_matter(birds):
     path = birds / "images" / CLASSES[1] / "bird 7.jpg"
     path.rename(path.with_name("Bird 7.JPG"))
+    (birds / "images.txt").write_text(FILES["images.txt"].replace("bird 8.jpg", "BIRD 8.jpg"))
     split = open_split(f"cub200:{birds}")[1]
-    assert split.name(0).endswith("Bird 7.JPG")
+    assert [Path(split.name(i)).name for i in (0, 1)] == ["Bird 7.JPG", "bird 8.jpg"]
     assert split.image(0).size == (10, 5)
 
 
@@ -113,6 +114,7 @@ REFUSALS = {  # file, a line of it, what stands there instead, words of the mess
     ),
     "box of nan": ("bounding_boxes.txt", "1 1.0 2.0 10.0", "1 nan 2.0 10.0", "not empty, got nan to nan across"),
     "endless box": ("bounding_boxes.txt", "1 1.0 2.0 10.0", "1 1.0 2.0 inf", "got 1 to inf across"),
+    "far box": ("bounding_boxes.txt", "1 1.0 2.0 10.0", "1 1.0 2.0 1e30", "got 1 to 1e.30 across"),
     "box no numbers": ("bounding_boxes.txt", "1 1.0 2.0", "1 x 2.0", "a box of four numbers, got 'x 2.0 10.0 5.0'"),
     "class ids": ("classes.txt", "1 001", "3 001", "expected class ids 1 to 2, got others"),
     "class twice": ("classes.txt", CLASSES[1], CLASSES[0], f"got '{CLASSES[0]}' twice"),

@@ -182,6 +182,13 @@ def test_what_is_not_a_pack_json_is_refused(golden_copy: Path, content: bytes) -
     refused(golden_copy, "damaged")
 
 
+@pytest.mark.parametrize("more", ['"version":1,', '"extra":NaN,', '"extra":{"a":1,"a":2},'])
+def test_json_that_readers_may_take_differently_is_refused(golden_copy: Path, more: str) -> None:
+    text = (golden_copy / "pack.json").read_text()
+    (golden_copy / "pack.json").write_text(text.replace("{", "{" + more, 1))
+    refused(golden_copy, "damaged, not JSON")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_only_utf8_is_read(golden_copy: Path, encoding: str) -> None:
     text = (golden_copy / "pack.json").read_text()

@@ -90,7 +90,7 @@ class StopsAt(Supervisor):
         self.left -= 1
         return self.left == 0
 
-    def stop(self, state: State) -> None:
+    def stop(self, where: str, state: State) -> None:
         self._keep(state)
         raise Stopped
 

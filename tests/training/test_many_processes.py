@@ -116,7 +116,7 @@ def test_stopped_and_resumed_by_two_it_comes_to_the_same_bytes(coloured: Coloure
     tasks, path = recipe(coloured("a"), retrain_epochs=2, prune_steps=2), tmp_path / "p.pack"
     assert together(tasks, tmp_path / "whole.pack") == [0, 0]
     assert together(tasks, path, stop_at=4) == [130, 130]
-    assert said(path) == ["a: stopped after step 2 of epoch 2; go on with: packnet train --resume"] * 2
+    assert said(path) == ["a: train: step 2 of epoch 2: stopped; go on with: packnet train --resume"] * 2
     assert finish(Alone(tasks, path, resume=True).start()) == 2
     assert "with processes 2, now it is 1" in said(path)[0]
     assert together(tasks, path, resume=True) == [0, 0]

@@ -122,7 +122,7 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(
     parts = [StopsAt(step, number) for step in (1, 3, 6)]  # counted from the last stop
     for index, part in enumerate(parts):
         with pytest.raises(
-            Interrupted, match=r"^a: stopped after step \d of epoch \d; go on with: packnet train --resume$"
+            Interrupted, match=r"^a: (re)?train: step \d of epoch \d: stopped; go on with: packnet train --resume$"
         ):
             train(tasks[:1], path, resume=index > 0, watcher=part)
         assert part.steps == part.step + 1, "the step that was under way is the last one"
