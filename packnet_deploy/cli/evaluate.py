@@ -20,15 +20,28 @@ if TYPE_CHECKING:
 @pack_option
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
+@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read, and list them.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
-def command(task: str, data: str, pack: Path | None, split: str, batch_size: int, device: str) -> None:
+def command(
+    task: str, data: str, pack: Path | None, split: str, batch_size: int, skip_bad_images: bool, device: str
+) -> None:
     """Measure a task's errors on images, in ONNX Runtime.
 
     Uses the pack alone, no PyTorch; images are prepared exactly as in training.
     """
     from packnet_deploy.cli.show import percent
 
-    found = measure(open_chosen(pack), task, data, split=split, batch_size=batch_size, device=device)
+    found = measure(
+        open_chosen(pack),
+        task,
+        data,
+        split=split,
+        batch_size=batch_size,
+        device=device,
+        skip_bad_images=skip_bad_images,
+    )
+    for path in found.skipped:
+        click.echo(f"{task}: left out, cannot be read: {path}")
     images = f"{found.images:,} images of {data}, {found.classes} classes"
     click.echo(f"{task}: top-1 error {percent(found.top1)}, top-5 error {percent(found.top5)}  ({images})")
 
@@ -40,10 +53,18 @@ class Measured(NamedTuple):
     top5: float
     images: int
     classes: int
+    skipped: tuple[str, ...]  # images left out because they cannot be read
 
 
 def measure(
-    pack: Pack, task: str, data: str, split: str = "test", batch_size: int = 32, device: str = "cpu"
+    pack: Pack,
+    task: str,
+    data: str,
+    split: str = "test",
+    batch_size: int = 32,
+    device: str = "cpu",
+    *,
+    skip_bad_images: bool = False,
 ) -> Measured:
     """A task's errors on a split of a data set, its export run in ONNX Runtime."""
     import numpy as np
@@ -54,7 +75,7 @@ def measure(
     from packnet_deploy.runners.onnx import OnnxRunner
 
     classes = pack.header(task).classes
-    _, images = open_split(data, split, classes=classes)
+    _, images = open_split(data, split, classes=classes, skip_bad_images=skip_bad_images)
     top1 = top5 = 0
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "task.onnx"
@@ -64,4 +85,4 @@ def measure(
                 best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
                 hits = best == labels[:, None]
                 top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
-    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes))
+    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped)

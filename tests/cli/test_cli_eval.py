@@ -64,3 +64,8 @@ def test_an_image_that_is_none_is_named(packnet: Packnet, flowers: Path) -> None
     assert result.code in (3, 4)
     assert result.err.count("\n") == 1
     assert "broken.png" in result.err
+    left_out = packnet("eval", "--task", "flowers", "--data", flowers, "--skip-bad-images")
+    assert left_out.code == 0
+    told, figures = left_out.out.splitlines()
+    assert told == f"flowers: left out, cannot be read: {flowers}/tulip/broken.png"
+    assert "15 images" in figures

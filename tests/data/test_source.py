@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_without_a_folder_it_is_the_usual_one(root):
 @pytest.mark.parametrize("where", ["imagenet:imagenet", "imagefolder:imagenet", "imagenet"])
 def test_a_relative_folder_is_looked_for_here_then_there(root, where, tmp_path):
     assert _folder(where) == str(root / "imagenet")
-    (root / "imagenet").rename(tmp_path / "here" / "imagenet")
+    shutil.copytree(root / "imagenet", tmp_path / "here" / "imagenet")
     assert _folder(where) == "imagenet"
 
 
