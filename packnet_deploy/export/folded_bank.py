@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from onnx import ModelProto
 
 from packnet_deploy.export.fold import (
     Factors,
+    Fold,
     Tensors,
     fold_biases_in_place,
     fold_graph_in_place,
@@ -51,12 +53,14 @@ class FoldedBank:
         owners: by name, uint8: the owner's index minus one, 255 where a weight is free, so that ``owner <= task - 1``
             is the whole mask.
         tasks: every task of the pack, in order.
+        folds: the normalisations that are in ``values`` and in the tasks' biases, in graph order.
     """
 
     model: ModelProto
     values: Tensors
     owners: dict[str, npt.NDArray[np.uint8]]
     tasks: tuple[TaskSide, ...]
+    folds: tuple[Fold, ...]
 
     def dense_bytes(self, precision: Precision, tasks: Collection[str]) -> int:
         """What the tensors take with one dense export for each of ``tasks``."""
@@ -113,7 +117,14 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
                 ratios[name] = (factor / scales[name]).astype(np.float32)
         tasks.append(TaskSide(entry, classes, tensors, ratios, probe_logits))
     owners = {name: owner - np.uint8(1) for name, owner in bank.owners.items()}  # 0, free, becomes 255
-    return FoldedBank(model, bank.values, owners, tuple(tasks))
+    return FoldedBank(model, bank.values, owners, tuple(tasks), tuple(folds))
+
+
+def padded_head(name: str, array: npt.NDArray[Any], classes: int) -> npt.NDArray[Any]:
+    """A head's tensor with zeros for the classes it does not have; any other as it is."""
+    if not name.startswith("head."):
+        return array
+    return np.pad(array, [(0, classes - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def _bank_scales(shared: dict[str, Factors]) -> dict[str, Factors]:

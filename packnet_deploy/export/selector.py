@@ -15,7 +15,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from packnet_deploy.export.bind import BoundModel
-from packnet_deploy.export.folded_bank import FoldedBank, TaskSide
+from packnet_deploy.export.folded_bank import FoldedBank, TaskSide, padded_head
 from packnet_deploy.export.masking import (
     INT8_SHIFT,
     OWNER_STEP,
@@ -56,7 +56,7 @@ def bind_selector(pack: Pack, bank: FoldedBank, options: ExportOptions) -> Bound
 
     front = _read_task(options.engine, tensors)
     per_task = {ratio_name(name): arrays for name, arrays in ratios.items()}
-    per_task |= {name: [_widened(name, side.tensors[name], classes) for side in bank.tasks] for name in _names(bank)}
+    per_task |= {name: [padded_head(name, side.tensors[name], classes) for side in bank.tasks] for name in _names(bank)}
     for name, arrays in per_task.items():
         if all(np.array_equal(array, arrays[0]) for array in arrays):
             tensors[name] = arrays[0]
@@ -107,13 +107,6 @@ def _names(bank: FoldedBank) -> list[str]:
 def _ratios(name: str, sides: Sequence[TaskSide]) -> list[Array]:
     shape = next(side.ratios[name].shape for side in sides if name in side.ratios)
     return [side.ratios.get(name, np.ones(shape, np.float32)) for side in sides]
-
-
-def _widened(name: str, array: Array, classes: int) -> Array:
-    """A head's tensor with zeros for the classes it does not have; any other as it is."""
-    if not name.startswith("head."):
-        return array
-    return np.pad(array, [(0, classes - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def _pad_logits_in_place(model: ModelProto, sides: Sequence[TaskSide], classes: int, tensors: dict[str, Array]) -> None:

@@ -1,0 +1,72 @@
+"""TensorRT and TensorRT-RTX behind one name: which Python package it is, and every way in which the two differ.
+
+Both have the same API. Nothing is imported before ``load_flavour``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from packnet_deploy.errors import UsageError, missing_package
+
+FLAVOURS = ("tensorrt", "tensorrt-rtx")
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+LOSES_GEMM_BIAS = "11.3"  # a refittable engine of this TensorRT may drop the bias of a Gemm (docs/gpu.md)
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One of ``FLAVOURS``, installed here.
+
+    Attributes:
+        name: as on the command line and in a plan's sidecar.
+        api: the Python package, ``tensorrt`` or ``tensorrt_rtx``.
+    """
+
+    name: str
+    api: Any
+
+    @property
+    def version(self) -> str:
+        return str(self.api.__version__)
+
+    @property
+    def builds_without_gpu(self) -> bool:
+        """Plans that cannot be refitted, that is: refittable ones are compiled on the GPU by both flavours."""
+        return self.name == "tensorrt-rtx"
+
+    @property
+    def builds_for_named_gpus(self) -> bool:
+        """Whether a build can name compute capabilities; else a plan fits the GPU it was built on."""
+        return self.name == "tensorrt-rtx"
+
+    @property
+    def compute_capabilities(self) -> tuple[str, ...]:
+        """Those that a build can name, such as "8.6"; empty where it cannot."""
+        if not self.builds_for_named_gpus:
+            return ()
+        names = (name.removeprefix("SM") for name in self.api.ComputeCapability.__members__ if name.startswith("SM"))
+        return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
+
+    @property
+    def strongly_typed(self) -> int:
+        """Flags of ``create_network``: types come from the ONNX graph alone."""
+        return 1 << int(self.api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def load_flavour(name: str) -> Flavour:
+    """Import TensorRT or TensorRT-RTX.
+
+    Raises:
+        UsageError: ``name`` is not one of ``FLAVOURS``.
+        EnvironmentFault: it is not installed, with the line that installs it.
+    """
+    if name not in FLAVOURS:
+        raise UsageError(f"backend: expected one of {', '.join(FLAVOURS)}, got {name!r}")
+    if importlib.util.find_spec(MODULES[name]) is None:
+        raise missing_package(name, EXTRAS[name], "building and running engines")
+    return Flavour(name, importlib.import_module(MODULES[name]))

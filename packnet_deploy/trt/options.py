@@ -1,0 +1,92 @@
+"""What a build can be asked for: defaults, limits and help. Imports nothing heavy, because ``--help`` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.export.options import PRECISION_NAMES, ExportOptions
+from packnet_deploy.trt.flavour import FLAVOURS
+
+SWITCHES = ("refit", "bind", "selector", "none")
+SPARSITY = ("auto", "off", "require")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build a plan. Each field's ``help`` is what the command line shows for its flag.
+
+    Raises:
+        UsageError: a value out of range, or two that exclude each other; names the option.
+    """
+
+    backend: str = field(default="tensorrt", metadata={"help": f"the library that builds it: {' or '.join(FLAVOURS)}"})
+    switch: str = field(
+        default="refit",
+        metadata={
+            "help": "how the engine becomes another task. refit: it is given that task's weights; takes a GPU to build. "
+            "bind: weights are inputs, in one buffer that is rewritten; no sparse kernels. selector: the task is an "
+            "input, weights are masked at each run. none: a plan per task."
+        },
+    )
+    precision: str = field(
+        default="fp32", metadata={"help": "fp32, fp16 or bf16, for weights and activations; images and logits: float32"}
+    )
+    min_batch: int = field(default=1, metadata={"help": "the fewest images a request may hold"})
+    opt_batch: int = field(default=1, metadata={"help": "the images a request holds as a rule; kernels suit it best"})
+    max_batch: int = field(default=8, metadata={"help": "the most images a request may hold"})
+    image_size: int | None = field(
+        default=None, metadata={"help": "height and width of the images  [default: the pack's]"}
+    )
+    classes: int = field(
+        default=0, metadata={"help": "logits of the engine, with room for later tasks  [default: the widest head's]"}
+    )
+    sparsity: str = field(
+        default="auto",
+        metadata={
+            "help": "auto: sparse kernels where all tasks together keep to 2:4 and TensorRT finds them faster. off: "
+            "none. require: refuse unless some layer keeps to it."
+        },
+    )
+    workspace: int | None = field(
+        default=None, metadata={"help": "MiB of GPU memory a kernel may use for itself  [default: all there is]"}
+    )
+    timing_cache: Path | None = field(
+        default=None, metadata={"help": "a file of kernel timings, read and brought up to date"}
+    )
+    compute_capability: tuple[str, ...] = field(
+        default=(), metadata={"help": "a GPU to build for, such as 8.6 (tensorrt-rtx)  [default: the GPU here, or all]"}
+    )
+    config: Path | None = field(default=None, metadata={"help": "a TOML file with rarer settings (docs/engines.md)"})
+    verify: bool = field(
+        default=True, metadata={"help": "After a build on a GPU, hold every task's logits against ONNX Runtime's."}
+    )
+
+    def __post_init__(self) -> None:
+        known = {"backend": FLAVOURS, "switch": SWITCHES, "precision": PRECISION_NAMES, "sparsity": SPARSITY}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise UsageError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
+        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
+            raise UsageError(
+                f"batch: expected 1 <= min <= opt <= max, got {self.min_batch}, {self.opt_batch} and {self.max_batch}"
+            )
+        if self.workspace is not None and self.workspace < 1:
+            raise UsageError(f"workspace: expected 1 MiB or more, got {self.workspace}")
+        if self.classes < 0:
+            raise UsageError(f"classes: expected 0 or more, got {self.classes}")
+        if self.sparsity == "require" and self.switch in ("bind", "selector"):
+            raise UsageError(
+                f"sparsity require: with switch {self.switch} weights are not known when kernels are chosen, so none "
+                "can be sparse; use --switch refit or none"
+            )
+        if self.compute_capability and self.backend != "tensorrt-rtx":
+            raise UsageError("compute capability: a tensorrt plan fits the GPU it is built on; use tensorrt-rtx")
+
+    @property
+    def export(self) -> ExportOptions:
+        """The same for the graph that TensorRT is given."""
+        layout = "selector" if self.switch == "selector" else "dense"
+        engine = "tensorrt" if self.switch == "selector" else "onnxruntime"
+        return ExportOptions(layout=layout, precision=self.precision, image_size=self.image_size, engine=engine)

@@ -1,0 +1,197 @@
+"""The JSON file beside a plan: everything that has to be known, and checked, before the plan itself is read.
+
+A plan is native code, so it is deserialised last: after its hash, TensorRT's version, the GPU and the pack have been
+held against this file. The schema is docs/engines.md's. Hashes find damage and mix-ups, not malice (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from packnet_deploy.errors import ArtefactError
+from packnet_deploy.export.fold import Fold
+from packnet_deploy.pack.atomic import replacing
+from packnet_deploy.pack.inputs import InputSpec
+from packnet_deploy.pack.reading import is_printable, open_regular, parse_json
+from packnet_deploy.trt.bank import Weight
+
+FORMAT = "packnet-plan"
+VERSION = 1
+MAX_BYTES = 1 << 26
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU of a machine, as the CUDA driver names it."""
+
+    name: str
+    compute_capability: str  # "8.6"
+    driver: str  # the newest CUDA that the driver supports, "13.0"
+    memory: int  # bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images a request may hold; TensorRT chose its kernels for ``best``."""
+
+    least: int
+    best: int
+    most: int
+
+
+@dataclass(frozen=True)
+class PlanTask:
+    """A task of the pack the plan was built from."""
+
+    name: str
+    index: int
+    classes: int  # how many
+    sha256: str  # of its delta
+
+
+@dataclass(frozen=True)
+class SparseLayer:
+    """What the sparsity plan says about one banked weight.
+
+    Attributes:
+        eligible: all tasks together keep to 2:4 along its inputs, so a sparse kernel may run it, for any task.
+        promised: the pack keeps it so for the tasks still to come.
+        picked: TensorRT chose a sparse kernel; None where it does not tell.
+    """
+
+    name: str
+    eligible: bool
+    promised: bool
+    picked: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """All that is known of a plan.
+
+    Attributes:
+        tensorrt: the version of ``flavour`` that built it, and the only one that may load it.
+        gpu: where it was built; None where no GPU took part.
+        compute_capabilities: of the GPUs it runs on.
+        switch: refit, bind, selector, or none: a plan of one task.
+        input: of the pack, at the plan's image size.
+        classes: how many logits the engine has; those beyond a task's own classes mean nothing.
+        fixed_sha256: of the weights that are in the plan for good (``EngineBank.fixed_sha256``).
+        graph_sha256: of the pack's graph.
+        onnx_sha256: of the graph that TensorRT was given, weights included.
+        tasks: of the pack when the plan was built; a plan of one task has that one.
+        weights: those that change with the task; empty for selector and none.
+        folds: for a runtime that reads the pack but no ONNX: how normalisation went into the weights.
+        sparse_weights: TensorRT was free to choose sparse kernels.
+    """
+
+    flavour: str
+    tensorrt: str
+    gpu: Gpu | None
+    compute_capabilities: tuple[str, ...]
+    switch: str
+    precision: str
+    batch: Batch
+    input: InputSpec
+    classes: int
+    fixed_sha256: str
+    graph_sha256: str
+    onnx_sha256: str
+    tasks: tuple[PlanTask, ...]
+    weights: tuple[Weight, ...]
+    folds: tuple[Fold, ...]
+    sparse_weights: bool
+    sparsity: tuple[SparseLayer, ...]
+    plan_sha256: str
+    plan_bytes: int
+
+    def to_bytes(self) -> bytes:
+        document = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def sidecar_path(plan: Path) -> Path:
+    return plan.with_name(f"{plan.name}.json")
+
+
+def write_sidecar(sidecar: Sidecar, plan: Path) -> None:
+    """Write it beside ``plan``, in one step."""
+    with replacing(sidecar_path(plan)) as file:
+        file.write(sidecar.to_bytes())
+
+
+def read_sidecar(plan: Path) -> Sidecar:
+    """The sidecar of ``plan``, every field there and of its type; nothing is held against the plan yet.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged or of another version.
+        EnvironmentFault: it cannot be read.
+    """
+    path = sidecar_path(plan)
+    with open_regular(path, f"{plan}: expected its sidecar {path.name} beside it; build the plan again") as file:
+        content = file.read(MAX_BYTES + 1)
+    try:
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES:,} bytes")
+        document = parse_json(content.decode())
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"expected an object with format {FORMAT!r}")
+        if document.get("version") != VERSION:
+            raise ValueError(f"expected version {VERSION}, got {str(document.get('version'))[:20]!r}")
+        fields = {name: value for name, value in document.items() if name not in ("format", "version")}
+        return _read_fields(Sidecar, fields, "sidecar")
+    except (ValueError, RecursionError) as error:  # includes what is not UTF-8 and not JSON
+        raise ArtefactError(f"{path}: damaged or of another version ({error}); build the plan again") from error
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """``value`` from JSON as ``kind``: a dataclass, a tuple, an optional, or one of JSON's own types.
+
+    Raises:
+        ValueError: it is something else; says where.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is InputSpec:
+        return _input(value, where)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _read_fields(kind, value, where)
+    if origin is types.UnionType:
+        return None if value is None else _read(arguments[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
+            raise ValueError(f"{where}: expected a list, got {_shown(value)}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if type(value) is not kind or (kind is str and not is_printable(value)):
+        raise ValueError(f"{where}: expected {kind.__name__}, got {_shown(value)}")
+    return value
+
+
+def _read_fields(kind: type[_T], value: Any, where: str) -> _T:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(value, Mapping) or value.keys() != hints.keys():
+        got = ", ".join(sorted(map(str, value)))[:200] if isinstance(value, Mapping) else _shown(value)
+        raise ValueError(f"{where}: expected the fields {', '.join(sorted(hints))}, got {got!r}")
+    return kind(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+def _input(value: Any, where: str) -> InputSpec:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected an input description, got {_shown(value)}")
+    try:
+        return InputSpec.from_json(value, where)
+    except ArtefactError as error:
+        raise ValueError(str(error)) from error
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]
