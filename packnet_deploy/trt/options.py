@@ -25,9 +25,9 @@ class BuildOptions:
     switch: str = field(
         default="refit",
         metadata={
-            "help": "how the engine becomes another task. refit: it is given that task's weights; takes a GPU to build. "
-            "bind: weights are inputs, in one buffer that is rewritten; no sparse kernels. selector: the task is an "
-            "input, weights are masked at each run. none: a plan per task."
+            "help": "how the engine becomes another task. refit: it is given that task's weights (building takes a "
+            "GPU). bind: weights are inputs, in one buffer that is rewritten; no sparse kernels. selector: the task is "
+            "an input, weights are masked at each run. none: a plan per task."
         },
     )
     precision: str = field(
