@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "bits.h"
+#include "narrow.h"
 #include "packnet/error.h"
 #include "text.h"
 
@@ -17,31 +18,16 @@ T load(const std::byte* from) {
     return value;
 }
 
-float from_bits(std::uint32_t bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 struct Float32 {
     static float read(const std::byte* from) { return load<float>(from); }
 };
 
-struct Bfloat16 {  // the upper half of a float32
-    static float read(const std::byte* from) { return from_bits(std::uint32_t{load<std::uint16_t>(from)} << 16); }
+struct Bfloat16 {
+    static float read(const std::byte* from) { return float_of_bfloat16(load<std::uint16_t>(from)); }
 };
 
 struct Float16 {
-    static float read(const std::byte* from) {
-        const std::uint32_t half = load<std::uint16_t>(from);
-        const std::uint32_t sign = half >> 15 << 31, exponent = half >> 10 & 31, fraction = half & 1023;
-        if (exponent == 0) {  // zero or subnormal: a whole number of 2^-24
-            const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-            return sign ? -magnitude : magnitude;
-        }
-        const std::uint32_t widened = exponent == 31 ? 255 : exponent + (127 - 15);  // 31: infinite or not a number
-        return from_bits(sign | widened << 23 | fraction << 13);
-    }
+    static float read(const std::byte* from) { return float_of_half(load<std::uint16_t>(from)); }
 };
 
 /// Where one task's share is read from next.

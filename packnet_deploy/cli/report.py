@@ -13,8 +13,8 @@ import click
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The combined report; each experiment's own, the Markdown and the figures go beside it.  "
-    "[default: DIR/report.html]",
+    help="The combined report, NAME.html, or a folder for it; each experiment's own, the Markdown and the figures go "
+    "beside it.  [default: DIR/report.html]",
 )
 def command(folder: Path, output: Path | None) -> None:
     """Write an experiments folder's tables and figures as HTML and Markdown.
@@ -26,5 +26,5 @@ def command(folder: Path, output: Path | None) -> None:
     from packnet_deploy.experiments.report import write_report
 
     screen = console()
-    for path in write_report(folder, output or folder / "report.html"):
+    for path in write_report(folder, output or folder):
         screen.print(f"wrote {path}", soft_wrap=True)

@@ -20,12 +20,19 @@ FIGURES = "figures"
 
 
 def write_report(folder: Path, output: Path) -> list[Path]:
-    """Write the combined report to ``output`` and everything else beside it; returns what was written.
+    """Write the combined report and everything else beside it; returns what was written.
+
+    Args:
+        output: an HTML file's name, or a folder for ``report.html`` and the rest.
 
     Raises:
-        UsageError: the folder holds no experiments, or ``output`` has the name of one.
+        UsageError: the folder holds no experiments, or ``output`` has the name of one, or of another kind of file.
         ArtefactError: something in it is damaged.
     """
+    if output.is_dir() or not output.suffix:
+        output /= "report.html"
+    if output.suffix != ".html":
+        raise UsageError(f"-o {output}: expected a name that ends in .html, or a folder")
     kept = ExperimentsFolder(folder)
     sections = [section_of(gather(kept, plan), plan["file"]) for plan in kept.plans()]
     if any(section.name == output.stem for section in sections):

@@ -128,7 +128,7 @@ def _errors(errors: list[Errors], planned: int | None, paper: str) -> Cell:
     assert fifth is not None
     short = planned is not None and found.n < planned
     counted = f"n = {found.n} of {planned}" if short else f"n = {found.n}"
-    return Cell(f"{found.mean:.2f} ({fifth.mean:.2f})", f"± {_spread(found.spread)}, {counted}", paper)
+    return Cell(f"{found.mean:.2f} ({fifth.mean:.2f})", f"{_spread(found.spread)}{counted}", paper)
 
 
 def _change(values: list[float]) -> Cell:
@@ -136,7 +136,7 @@ def _change(values: list[float]) -> Cell:
     found = summary(100 * value for value in values)
     if found is None:
         return Cell(NONE)
-    return Cell(f"{found.mean:+.2f}" if found.mean else "0", f"± {_spread(found.spread)}, n = {found.n}")
+    return Cell(f"{found.mean:+.2f}" if found.mean else "0", f"{_spread(found.spread)}n = {found.n}")
 
 
 def _sizes(evidence: Evidence, column: Mapping[str, Any], kind: str, paper: PaperFigures) -> Cell:
@@ -151,7 +151,8 @@ def megabytes(value: float) -> str:
 
 
 def _spread(spread: float | None) -> str:
-    return "-" if spread is None else f"{spread:.2f}"
+    """Nothing of a single run."""
+    return "" if spread is None else f"± {spread:.2f}, "
 
 
 def _heads(columns: list[Mapping[str, Any]]) -> tuple[Head, ...]:

@@ -94,7 +94,7 @@ GOLDEN = [
 def test_golden_operators_and_torchs_logits(
     name: str, head: str, size: int, operators: dict[str, int], tmp_path: Path
 ) -> None:
-    network = torchvision_network(name, head, size)
+    network = torchvision_network(name, head, size, narrow=True)
     pack = pack_of(tmp_path / "net.pack", network, {"only": 0.8})
     report = export_task(pack, "only", tmp_path / "net.onnx")
     assert report.operators == operators
@@ -120,7 +120,7 @@ def test_golden_operators_and_torchs_logits(
 )
 def test_every_task_of_every_layout_gives_torchs_logits(name: str, head: str, size: int, tmp_path: Path) -> None:
     """Three tasks of other widths; docs/exports.md has the precisions and the times (export_matrix.py)."""
-    network = torchvision_network(name, head, size)
+    network = torchvision_network(name, head, size, narrow=True)
     tasks = {"first": 0.3, "second": 0.5, "third": 1.0}
     pack = pack_of(tmp_path / "net.pack", network, tasks, classes={"second": 20, "third": 7})
     for options in (ExportOptions(), ExportOptions(layout="sparse")):

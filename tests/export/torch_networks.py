@@ -32,10 +32,20 @@ class TorchNetwork(Network):
             return np.asarray(torch.func.functional_call(self.module, named, (images,)).numpy())
 
 
-def torchvision_network(name: str, head: str, size: int) -> TorchNetwork:
-    """Random weights, and normalisation that is anything but the identity."""
+def torchvision_network(name: str, head: str, size: int, *, narrow: bool = False) -> TorchNetwork:
+    """Random weights, and normalisation that is anything but the identity.
+
+    Args:
+        narrow: of 4096 features between VGG's linear layers leave 64, which changes shapes, not the graph: 18 million
+            weights instead of 138. The export matrix has the network as it is.
+    """
     torch.manual_seed(0)
     module = torchvision.models.get_model(name, weights=None).eval()
+    if narrow and isinstance(module, torchvision.models.VGG):
+        module.classifier[0] = torch.nn.Linear(512 * 7 * 7, 64)
+        module.classifier[3] = torch.nn.Linear(64, 64)
+        module.classifier[6] = torch.nn.Linear(64, 1000)
+        module.eval()
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             for values in (layer.running_mean, layer.bias):

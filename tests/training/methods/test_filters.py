@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import traced_once
 from small_topologies import SPEC, TOPOLOGIES, Body, Depthwise, Grouped, Plain, Residual, batches
 from torch import Tensor, nn
+from traced_once import traced_once
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.verify import verify_pack

@@ -1,0 +1,104 @@
+/// @file
+/// What is known of a plan (a serialised TensorRT engine) before it is read: the JSON file beside it.
+///
+/// `packnet build` writes it; its schema is docs/engines.md's. Engine (engine.h) checks it before the plan is touched.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "packnet/error.h"
+#include "packnet/input.h"
+
+namespace packnet {
+
+/// Type of an engine's weights and activations; images and logits are float32 whatever it is.
+enum class Precision { fp32, fp16, bf16 };
+
+/// Bytes of one weight.
+std::size_t item_size(Precision precision) noexcept;
+
+/// How an engine becomes another task.
+enum class Switch {
+    refit,     // its weights are replaced
+    bind,      // weights are inputs; their buffers are rewritten
+    selector,  // the task is an input, weights are masked at each run
+    none,      // it is of one task for good
+};
+
+const char* name_of(Precision precision) noexcept;
+const char* name_of(Switch mode) noexcept;
+
+/// Images a request may hold; the kernels suit `best`. 1 <= least <= best <= most.
+struct BatchRange {
+    int least, best, most;
+};
+
+/// A task that the plan was built from.
+struct PlanTask {
+    std::string name;
+    int index;             // in the pack, 1, 2, ...
+    std::int64_t classes;  // how many
+    std::string sha256;    // of its delta
+};
+
+/// A tensor of the engine that changes with the task: masked out of the bank, or brought whole by each task.
+struct SwitchedWeight {
+    std::string name;  // of the graph's input and in the engine
+    std::vector<std::int64_t> shape;
+    Precision dtype;
+    bool banked;
+    std::size_t size;  // weights: the product of `shape`
+
+    std::size_t bytes() const noexcept { return size * item_size(dtype); }
+};
+
+/// A normalisation that has gone into the layer before it:
+/// `s = gamma / sqrt(var + epsilon)`, weight `s W`, bias `(b - mean) s + beta`.
+struct Fold {
+    std::string weight, bias;
+    bool gains_bias;                      // the layer had none
+    std::array<std::string, 4> norm;      // names of gamma, beta, mean, variance
+    std::vector<std::string> freed;       // those of `norm` that nothing reads any more
+    double epsilon;
+    std::vector<std::int64_t> broadcast;  // shape of the factors, such as [-1, 1, 1, 1]
+};
+
+/// A banked weight in the sparsity plan.
+struct SparseLayer {
+    std::string name;
+    bool eligible;  // all tasks together keep to 2:4, so that a sparse kernel may run it
+};
+
+/// All that is known of a plan. A plain value.
+struct Sidecar {
+    std::string flavour;                            // "tensorrt" or "tensorrt-rtx"
+    std::string tensorrt;                           // its version: the only one that may load the plan
+    std::vector<std::string> compute_capabilities;  // of the GPUs that it runs on: "8.6"
+    Switch mode;
+    Precision precision;
+    BatchRange batch;
+    InputSpec input;  // of the pack, at the plan's image size
+    int classes;      // logits of the engine; those beyond a task's own mean nothing
+    std::string fixed_sha256, graph_sha256;
+    std::vector<PlanTask> tasks;          // of the pack when the plan was built; of a plan of one task, that one
+    std::vector<SwitchedWeight> weights;  // empty for selector and none
+    std::vector<Fold> folds;
+    bool sparse_weights;  // TensorRT was free to choose sparse kernels
+    std::vector<SparseLayer> sparsity;
+    std::string plan_sha256;
+    std::int64_t plan_bytes;
+};
+
+/// `birds.plan.json` for `birds.plan`.
+std::filesystem::path sidecar_path(const std::filesystem::path& plan);
+
+/// The sidecar of `plan`, every field there and of its type; nothing is held against the plan yet.
+/// @throws Error  there is none, or it is damaged or of another version.
+Sidecar read_sidecar(const std::filesystem::path& plan);
+
+}  // namespace packnet
