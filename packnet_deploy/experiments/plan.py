@@ -71,7 +71,7 @@ class Run:
 
     @staticmethod
     def _own(task: Options, root: Path) -> dict[str, Any]:
-        places = {"data": dataset_under, "weights": weights_under}
+        places = {"data": dataset_under, "reference": dataset_under, "weights": weights_under}
         return {key: places[key](value, root) if key in places else value for key, value in task.items()}
 
 
@@ -160,9 +160,9 @@ def _options(experiment: Experiment, column: Column, task: Task, seed: int) -> O
 
 
 def dataset_under(uri: str, root: Path) -> str:
-    """The URI with a relative folder looked for under ``root``; ``builtin:`` sets lie nowhere."""
+    """The URI with a relative folder looked for under ``root``; ``builtin:`` sets, and none, lie nowhere."""
     kind, colon, folder = uri.rpartition(":")
-    return uri if kind == "builtin" else f"{kind}{colon}{(root / Path(folder).expanduser()).absolute()}"
+    return uri if kind == "builtin" or uri == "none" else f"{kind}{colon}{(root / Path(folder).expanduser()).absolute()}"
 
 
 def weights_under(weights: str, root: Path) -> str:

@@ -68,6 +68,11 @@ class TrainOptions:
         "What a new pack begins with: 'network', the given weights as a task of their own with half of them freed, or "
         "'task', this task itself.  [default: network, if its weights are pretrained and --data is not imagenet:]",
     )
+    reference: str | None = option(
+        None,
+        "Images, as for --data, by which a pretrained network taken as it is (see --start; or --epochs 0) learns to "
+        "see again what it saw before it was pruned; labels are not used. 'none': it does not.  [default: --data's]",
+    )
     image_size: int | None = option(None, "Side of the input in pixels, for a new pack.  [default: the network's own]")
     pattern: str | None = option(
         None, "For a new pack: 2:4 keeps the union of all tasks in the form that sparse tensor cores run."

@@ -45,7 +45,9 @@ def read_toml(path: Path, what: str = "recipe") -> dict[str, Any]:
 
 
 def read_recipe(path: Path, **overrides: Any) -> list[TrainOptions]:
-    """The tasks of a recipe, in order; ``overrides`` win over what it says (``weights`` are the first task's alone).
+    """The tasks of a recipe, in order; ``overrides`` win over what it says.
+
+    ``weights``, ``pattern`` and ``reference`` are the first task's alone.
 
     Raises:
         EnvironmentFault: the file cannot be read.
@@ -79,7 +81,7 @@ def tasks_from(document: Mapping[str, Any], where: str, **overrides: Any) -> lis
             chosen.append(TrainOptions(**(common | values | overrides)))
         except UsageError as error:
             raise UsageError(f"{here}: {error}") from error
-        for key in ("weights", "pattern"):  # the first task's; the pack has its own from then on
+        for key in ("weights", "pattern", "reference"):  # the first task's; the pack has its own from then on
             common.pop(key, None)
             overrides.pop(key, None)
     if len({task.method for task in chosen}) > 1:

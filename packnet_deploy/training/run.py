@@ -33,7 +33,7 @@ from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.stages import Fit, Prune, rates, stages
-from packnet_deploy.training.start import check_addition, network_of, new_network, own_classes
+from packnet_deploy.training.start import check_addition, network_of, new_network, own_classes, relearns
 from packnet_deploy.training.trace import trace_skeleton
 
 NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
@@ -136,13 +136,16 @@ def into_one_pack(
     """PackNet: one task after the other into one pack.
 
     Args:
-        training: how a task is trained; by default weight by weight.
+        training: how a task is trained; by default weight by weight, from labels or by relearning.
         pass_over: skip tasks that the pack holds; by default where there are several, or training goes on.
     """
+    from packnet_deploy.training.relearn import Relearning  # which builds on this file
+
     skip = (len(tasks) > 1 or session.resume) if pass_over is None else pass_over
     for options in tasks:
         if not skip or options.task not in _names(pack_path):
-            yield (training or TaskTraining)(options, pack_path, session).run()
+            usual = Relearning if relearns(options) else TaskTraining
+            yield (training or usual)(options, pack_path, session).run()
         session.tests[options.task] = options
 
 

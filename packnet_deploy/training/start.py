@@ -18,6 +18,7 @@ from packnet_deploy.training.options import TrainOptions
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
 NETWORK_TASK, NETWORK_RATE = "pretrained", 0.5
+NO_REFERENCE = "none"
 
 
 def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: bool = False) -> list[TrainOptions]:
@@ -25,8 +26,8 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
     The same again where a recipe goes on in a pack that began so.
 
     Pruning a pretrained network to a small data set throws away what later tasks need; keeping it as a task of its
-    own, half of it freed by magnitude and no image needed, does not (docs/results.md has the figures). It is what the
-    paper does with ImageNet itself.
+    own, half of it freed by magnitude and the rest taught by the whole on the first task's images, does not
+    (docs/results.md has the figures). It is what the paper does with ImageNet itself, whose images are not at hand.
     """
     first = tasks[0]
     pretrained = (first.weights or DEFAULT_WEIGHTS) != "none" and first.epochs > 0
@@ -37,22 +38,42 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         return list(tasks)
     if not pretrained:
         raise UsageError("--start network: expected pretrained --weights and --epochs above 0, got none of them")
-    network = TrainOptions(
+    network = replace(
+        first,
         task=NETWORK_TASK,
-        pack=first.pack,
-        method=first.method,
-        arch=first.arch,
-        weights=first.weights,
-        image_size=first.image_size,
-        pattern=first.pattern,
+        data=None,
+        reference=first.reference or first.data,
+        start=None,
+        layers="all",
+        separate=(),
         prune_rate=NETWORK_RATE,
+        layer_rates=(),
+        prune_steps=1,
         epochs=0,
-        retrain_epochs=0,
-        value_dtype=first.value_dtype,
-        seed=first.seed,
-        device=first.device,
+        milestones=None,
+        retrain_epochs=0 if first.reference == NO_REFERENCE else 6,
+        retrain_lr=1e-4,
+        retrain_milestones=None if first.reference == NO_REFERENCE else (4,),
+        optimizer="adamw",
+        weight_decay=0.0,
     )
-    return [network, replace(first, weights=None, pattern=None, start=None), *tasks[1:]]
+    return [network, replace(first, weights=None, pattern=None, start=None, reference=None), *tasks[1:]]
+
+
+def relearns(options: TrainOptions) -> bool:
+    """Whether the task is a network taken as it is that learns from itself after pruning.
+
+    Raises:
+        UsageError: images for that are named, but it is trained, or added to a pack.
+    """
+    if options.reference in (None, NO_REFERENCE):
+        return False
+    if options.epochs or options.data is not None or options.method == "filter-pruning":
+        raise UsageError(
+            f"--reference {options.reference}: it is for a new pack that begins with a pretrained network taken as it "
+            f"is, which task {options.task!r} is not; leave it out"
+        )
+    return True
 
 
 def check_addition(options: TrainOptions, pack: Pack) -> None:
@@ -80,10 +101,10 @@ def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:
         UsageError: images or weights are needed that were not given.
     """
     arch = options.arch or DEFAULT_ARCH
-    if options.data is None and (options.epochs or options.retrain_epochs):
+    if options.data is None and (options.epochs or (options.retrain_epochs and not relearns(options))):
         raise UsageError(
             f"--data: expected the images of task {options.task!r}, got none; without images a network can only be "
-            "taken as it is: --epochs 0 --retrain-epochs 0"
+            "taken as it is: --epochs 0 --retrain-epochs 0, or with the images of --reference for --retrain-epochs"
         )
     if options.epochs == 0 and options.weights == "none":
         raise UsageError("--epochs 0: it keeps the given network, so give its --weights (a file, or imagenet)")

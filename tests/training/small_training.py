@@ -85,17 +85,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 class Silent:
-    """A watcher that only remembers the phases."""
+    """A watcher that only remembers the phases, and the epochs' losses."""
 
     def __init__(self) -> None:
         self.phases = list[tuple[str, int, int, int]]()
+        self.losses = list[float]()
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         self.phases.append((name, begin, end, batches))
 
     def batch(self, images: int, loss: float) -> None: ...
 
-    def epoch(self, epoch: int, loss: float, val: Errors) -> None: ...
+    def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+        self.losses.append(loss)
 
 
 class StopsAt(Silent):
