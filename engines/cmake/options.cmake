@@ -11,8 +11,10 @@ endif()
 
 function(packnet_compile_options target)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast)
+  set(warnings -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast)
+  # Results are equal to the Python package's by the bit: no processor may fuse a product and a sum into one rounding.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;${warnings}>)
   if(PACKNET_WERROR)
-    target_compile_options(${target} PRIVATE -Werror)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
   endif()
 endfunction()

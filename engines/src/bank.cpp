@@ -17,8 +17,9 @@ template <typename T>
 std::unique_ptr<T[]> allocate(const Parameter& parameter) {
     std::unique_ptr<T[]> memory(new (std::nothrow) T[parameter.size]);
     if (!memory) {
-        throw Error({}, "parameter " + detail::in_quotes(parameter.name),
-                    "memory for " + std::to_string(parameter.size) + " weights", "none", "use a larger machine");
+        throw EnvironmentFault({}, "parameter " + detail::in_quotes(parameter.name),
+                               "memory for " + std::to_string(parameter.size) + " weights", "none",
+                               "use a larger machine");
     }
     return memory;
 }

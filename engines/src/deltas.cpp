@@ -63,7 +63,6 @@ const std::vector<Parameter>& Deltas::parameters() const noexcept { return chain
 
 TaskContent Deltas::content(int task) const {
     detail::check_task(task, 1, tasks());
-    const detail::Delta& first = chain_->deltas.front();
     const detail::Delta& delta = chain_->deltas[static_cast<std::size_t>(task) - 1];
     const detail::TensorEntry& probe = *delta.file.find("probe/logits");
     TaskContent content{delta.header.classes,
@@ -71,10 +70,16 @@ TaskContent Deltas::content(int task) const {
                         {probe.shape, detail::read_floats(probe)},
                         delta.header.frozen_sha256,
                         delta.header.report};
-    copy_group(first.file, "shared/", "", content.tensors);
+    content.tensors = shared();
     copy_group(delta.file, "own/", "", content.tensors);
     copy_group(delta.file, "head/", "head.", content.tensors);
     return content;
+}
+
+std::map<std::string, Tensor> Deltas::shared() const {
+    std::map<std::string, Tensor> tensors;
+    copy_group(chain_->deltas.front().file, "shared/", "", tensors);
+    return tensors;
 }
 
 void Deltas::materialise(int task, const std::vector<float*>& out, unsigned threads) const {

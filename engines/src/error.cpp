@@ -14,11 +14,12 @@ std::string one_line(const std::string& file, const std::string& subject, const 
 
 }  // namespace
 
-Error::Error(std::string file, std::string subject, std::string expected, std::string got, const std::string& next)
+Error::Error(std::string file, std::string subject, std::string expected, std::string got, std::string next)
     : std::runtime_error(one_line(file, subject, expected, got, next)),
       file_(std::move(file)),
       subject_(std::move(subject)),
       expected_(std::move(expected)),
-      got_(std::move(got)) {}
+      got_(std::move(got)),
+      next_(std::move(next)) {}
 
 }  // namespace packnet

@@ -14,7 +14,8 @@ constexpr const char* kNext = "was the plan built from another pack?";
 
 Tensor& named(Tensors& tensors, const std::string& name) {
     const auto found = tensors.find(name);
-    if (found == tensors.end()) throw Error({}, "tensor " + in_quotes(name), "in the pack, to be folded", "none", kNext);
+    if (found == tensors.end())
+        throw Error({}, "tensor " + in_quotes(name), "in the pack, to be folded", "none", kNext);
     return found->second;
 }
 
@@ -31,10 +32,10 @@ const Tensor& vector_of(Tensors& tensors, const std::string& name, std::size_t s
 Factors<double> laid_over(const Fold& fold, const std::vector<std::int64_t>& shape, std::vector<double> values) {
     const std::vector<std::int64_t>& broadcast = fold.broadcast;
     const auto outputs = std::find(broadcast.begin(), broadcast.end(), -1) - broadcast.begin();
-    if (broadcast.size() != shape.size() || shape[static_cast<std::size_t>(outputs)] !=
-        static_cast<std::int64_t>(values.size())) {
-        throw Error({}, "weight " + in_quotes(fold.weight),
-                    std::to_string(values.size()) + " outputs, to be folded", listed(shape), kNext);
+    if (broadcast.size() != shape.size() ||
+        shape[static_cast<std::size_t>(outputs)] != static_cast<std::int64_t>(values.size())) {
+        throw Error({}, "weight " + in_quotes(fold.weight), std::to_string(values.size()) + " outputs, to be folded",
+                    listed(shape), kNext);
     }
     std::size_t inner = 1;
     for (auto axis = static_cast<std::size_t>(outputs) + 1; axis < shape.size(); ++axis) {
@@ -65,6 +66,9 @@ Scales fold_biases_in_place(const std::vector<Fold>& folds, const Shapes& banked
         const auto& shape = in_bank != banked.end() ? in_bank->second : named(tensors, fold.weight).shape;
         Factors<double> factors = laid_over(fold, shape, std::move(scale));
         const auto [place, is_first] = scales.try_emplace(fold.weight, factors);
+        if (place->second.values.size() != size || place->second.inner != factors.inner) {
+            throw Error({}, "weight " + in_quotes(fold.weight), "folds along one axis", "along two", kNext);
+        }
         for (std::size_t i = 0; !is_first && i < size; ++i) place->second.values[i] *= factors.values[i];
         for (const std::string& name : fold.freed) tensors.erase(name);
     }
@@ -72,7 +76,9 @@ Scales fold_biases_in_place(const std::vector<Fold>& folds, const Shapes& banked
 }
 
 void scale_in_place(float* values, std::size_t begin, std::size_t end, const Factors<double>& factors) {
-    for (std::size_t i = begin; i < end; ++i) values[i] = static_cast<float>(double{values[i]} * factors.at(i));
+    factors.for_each_run(begin, end, [&](std::size_t from, std::size_t to, double factor) {
+        for (std::size_t i = from; i < to; ++i) values[i] = static_cast<float>(double{values[i]} * factor);
+    });
 }
 
 Scales bank_scales(Scales shared) {

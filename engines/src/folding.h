@@ -3,6 +3,7 @@
 /// order, rounded once, so that the results are equal by the bit.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
 #include <string>
@@ -20,7 +21,15 @@ struct Factors {
     std::vector<Number> values;
     std::size_t inner;  // weights of one output that lie side by side
 
-    Number at(std::size_t i) const { return values[i / inner % values.size()]; }
+    /// Call `work(from, to, factor)` for every run of weights in begin..end that have one factor.
+    template <typename Work>
+    void for_each_run(std::size_t begin, std::size_t end, const Work& work) const {
+        for (std::size_t from = begin; from < end;) {
+            const std::size_t run = from / inner, to = std::min(end, (run + 1) * inner);
+            work(from, to, values[run % values.size()]);
+            from = to;
+        }
+    }
 };
 
 using Tensors = std::map<std::string, Tensor>;

@@ -76,12 +76,8 @@ Fold parse_fold(const Field& field) {
     if (norm.size() != 4) field.at("norm").refuse("4 names");
     const Field epsilon = field.at("epsilon");
     if (!epsilon.value.is_number() || !(epsilon.value.get<double>() >= 0)) epsilon.refuse("a number from 0");
-    return {field.at("weight").printable(),
-            field.at("bias").printable(),
-            field.at("gains_bias").truth(),
-            {norm[0], norm[1], norm[2], norm[3]},
-            parse_texts(field.at("freed")),
-            epsilon.value.get<double>(),
+    return {field.at("weight").printable(),        field.at("bias").printable(),   field.at("gains_bias").truth(),
+            {norm[0], norm[1], norm[2], norm[3]},  parse_texts(field.at("freed")), epsilon.value.get<double>(),
             parse_broadcast(field.at("broadcast"))};
 }
 
@@ -113,6 +109,10 @@ void check_agreement(const std::string& file, const Sidecar& sidecar) {
         total += weight.size;
         if (total > static_cast<std::size_t>(detail::kMaxWeights)) {
             throw Error(file, "weights", "at most 2^40 in all", "more");
+        }
+        if (weight.dtype != sidecar.precision) {
+            throw Error(file, "dtype of weight " + detail::in_quotes(weight.name), name_of(sidecar.precision),
+                        name_of(weight.dtype));
         }
         if (!names.insert(weight.name).second) {
             throw Error(file, "weight " + detail::in_quotes(weight.name) + " is listed twice");

@@ -85,17 +85,18 @@ std::string mutated_delta(const std::string& file, Random& random) {
 
 int main(int argc, char** argv) {
     const int inputs = argc > 1 ? std::atoi(argv[1]) : 20000;
-    const std::string manifest = read_file(golden_path() / "pack.json");
+    const std::string manifest = read_file(golden_path() / "pack.json"), sidecar = golden_sidecar();
     Random random(7);
     int accepted = 0;
     for (int i = 0; i < inputs; ++i) {
-        std::string content = manifest;
-        if (i % 4) {
-            content = mutated_delta(golden_deltas()[static_cast<std::size_t>(i % 4 - 1)], random);
+        const int file = i % 5;  // as the target has it
+        std::string content = file == 4 ? sidecar : manifest;
+        if (0 < file && file < 4) {
+            content = mutated_delta(golden_deltas()[static_cast<std::size_t>(file - 1)], random);
         } else {
             for (std::size_t edits = 1 + random() % 3; edits > 0; --edits) mutate(content, random);
         }
-        const std::string input = static_cast<char>(i % 4) + content;
+        const std::string input = static_cast<char>(file) + content;
         accepted += LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size()) == 0;
     }
     std::printf("%d inputs, %d accepted\n", inputs, accepted);

@@ -1,6 +1,7 @@
 // Fuzz target for the reader, in libFuzzer's shape. The first byte of an input says which file of the golden pack the
-// rest takes the place of: pack.json, or one of its deltas. Hashes are not looked at, so that everything behind them
-// is reached. Whatever comes, only packnet::Error may come out, in one short line; what is accepted must decode.
+// rest takes the place of: pack.json, one of its deltas, or a plan's sidecar. Hashes are not looked at, so that
+// everything behind them is reached. Whatever comes, only packnet::Error may come out, in one short line; what is
+// accepted must decode.
 
 #include <cstdint>
 #include <cstdlib>
@@ -8,6 +9,7 @@
 #include "decode.h"
 #include "golden.h"
 #include "manifest.h"
+#include "sidecar.h"
 
 using namespace packnet::detail;
 
@@ -46,7 +48,12 @@ void read(std::size_t replaced, const std::string& content) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return -1;
     try {
-        read(data[0] % 4, std::string(reinterpret_cast<const char*>(data) + 1, size - 1));
+        const std::string content(reinterpret_cast<const char*>(data) + 1, size - 1);
+        if (data[0] % 5 == 4) {
+            parse_sidecar("x.plan.json", ExactBytes(content));
+        } else {
+            read(data[0] % 5, content);
+        }
     } catch (const packnet::Error& error) {
         const std::string line = error.what();
         if (line.size() > 2000 || line.find_first_of("\n\r\x1b") != std::string::npos) std::abort();

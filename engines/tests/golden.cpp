@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "json.h"
+#include "sha256.h"
 
 namespace fs = std::filesystem;
 
@@ -48,6 +49,43 @@ const std::vector<std::string>& golden_deltas() {
         return files;
     }();
     return deltas;
+}
+
+std::string golden_sidecar() {
+    const packnet::Pack pack = packnet::open_pack(golden_path());
+    Json json{{"format", "packnet-plan"},
+              {"version", 1},
+              {"flavour", "tensorrt"},
+              {"tensorrt", "10.13.3.9"},
+              {"compute_capabilities", {"8.6", "8.9"}},
+              {"switch", "refit"},
+              {"precision", "fp32"},
+              {"batch", {{"least", 1}, {"best", 2}, {"most", 8}}},
+              {"input", parsed(read_file(golden_path() / "pack.json"))["input"]},
+              {"classes", 5},
+              {"fixed_sha256", std::string(64, '0')},
+              {"graph_sha256", pack.graph_sha256},
+              {"sparse_weights", true},
+              {"sparsity", {{{"name", "conv1.weight"}, {"eligible", false}}}},
+              {"folds",
+               {{{"weight", "conv1.weight"},
+                 {"bias", "conv1.bias"},
+                 {"gains_bias", true},
+                 {"norm", {"n.weight", "n.bias", "n.running_mean", "n.running_var"}},
+                 {"freed", {"n.weight"}},
+                 {"epsilon", 1e-5},
+                 {"broadcast", {-1, 1, 1, 1}}}}},
+              {"plan_sha256", packnet::detail::sha256("an engine", 9)},
+              {"plan_bytes", 9}};
+    for (const packnet::TaskEntry& task : pack.tasks) {
+        json["tasks"].push_back(
+            {{"name", task.name}, {"index", task.index}, {"classes", task.classes}, {"sha256", task.sha256}});
+    }
+    for (const packnet::Parameter& parameter : pack.parameters) {
+        json["weights"].push_back(
+            {{"name", parameter.name}, {"shape", parameter.shape}, {"dtype", "fp32"}, {"banked", true}});
+    }
+    return text_of(json);
 }
 
 void check_with(std::size_t position, const std::string& delta) {

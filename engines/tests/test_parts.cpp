@@ -1,9 +1,12 @@
-// The parts that everything stands on: SHA-256, texts, the 2:4 pattern, the loop over threads.
+// The parts that everything stands on: SHA-256, texts, the 2:4 pattern, narrow floats, the loop over threads.
 
 #include <atomic>
+#include <cmath>
+#include <limits>
 #include <random>
 
 #include "check.h"
+#include "narrow.h"
 #include "parallel.h"
 #include "pattern.h"
 #include "sha256.h"
@@ -102,4 +105,39 @@ TEST(an_exception_of_any_thread_arrives) {
             });
         });
     }
+}
+
+namespace {
+
+/// Every finite value of a type of 16 bits comes back, and what lies between two neighbours goes to the nearer one, or
+/// to the even one from the middle.
+void check_rounding(float widen(std::uint16_t), std::uint16_t narrow(float), std::uint16_t largest) {
+    for (std::uint16_t bits = 0; bits < largest; ++bits) {
+        const float low = widen(bits), high = widen(static_cast<std::uint16_t>(bits + 1));
+        const float middle = static_cast<float>((double{low} + double{high}) / 2);
+        const auto even = static_cast<std::uint16_t>(bits + bits % 2), next = static_cast<std::uint16_t>(bits + 1);
+        CHECK_EQUAL(narrow(low), bits);
+        CHECK_EQUAL(narrow(middle), even);
+        CHECK_EQUAL(narrow(std::nextafter(middle, low)), bits);
+        CHECK_EQUAL(narrow(std::nextafter(middle, high)), next);
+        CHECK_EQUAL(narrow(-low), bits | 0x8000);
+    }
+}
+
+}  // namespace
+
+TEST(float16_is_rounded_to_nearest_even) {
+    check_rounding(float_of_half, half_of, 0x7bff);
+    CHECK_EQUAL(half_of(65519.0f), 0x7bff);
+    CHECK_EQUAL(half_of(65520.0f), 0x7c00);
+    CHECK_EQUAL(half_of(std::numeric_limits<float>::infinity()), 0x7c00);
+    CHECK_EQUAL(half_of(-1e-30f), 0x8000);
+    CHECK(std::isnan(float_of_half(half_of(std::nanf("")))));
+}
+
+TEST(bfloat16_is_rounded_to_nearest_even) {
+    check_rounding(float_of_bfloat16, bfloat16_of, 0x7f7f);
+    CHECK_EQUAL(bfloat16_of(std::numeric_limits<float>::max()), 0x7f80);
+    CHECK(std::isnan(float_of_bfloat16(bfloat16_of(std::nanf("")))));
+    CHECK(std::isnan(float_of_bfloat16(bfloat16_of(float_of_bits(0x7f800001)))));  // its upper half alone is infinite
 }

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": ("inspect", "Show what a pack, an ONNX file or a TensorRT plan holds."),
     "verify": ("verify", "Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime."),
     "export": ("export", "Write tasks as ONNX files, each checked against the pack."),
+    "build": ("build", "Build TensorRT engines that can be switched between the tasks of a pack."),
     "eval": ("evaluate", "Measure a task's errors on images, in ONNX Runtime."),
     "bench": ("bench", "Measure latency, throughput, memory and switching time of tasks in ONNX Runtime."),
     "delta": ("delta", "Move one task between packs as a single file."),
@@ -41,6 +42,7 @@ EXTRAS = {
     "matplotlib": "train",
     "tomli": "train",
     "PIL": "images",
+    "cuda": "rtx",
 }
 INTERRUPTED = 130
 

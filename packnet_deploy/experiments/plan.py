@@ -162,7 +162,9 @@ def _options(experiment: Experiment, column: Column, task: Task, seed: int) -> O
 def dataset_under(uri: str, root: Path) -> str:
     """The URI with a relative folder looked for under ``root``; ``builtin:`` sets, and none, lie nowhere."""
     kind, colon, folder = uri.rpartition(":")
-    return uri if kind == "builtin" or uri == "none" else f"{kind}{colon}{(root / Path(folder).expanduser()).absolute()}"
+    return (
+        uri if kind == "builtin" or uri == "none" else f"{kind}{colon}{(root / Path(folder).expanduser()).absolute()}"
+    )
 
 
 def weights_under(weights: str, root: Path) -> str:

@@ -15,6 +15,8 @@ from packnet_deploy.errors import UsageError, missing_package
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+AUTO = "auto"  # the first of FLAVOURS that is installed
+TURING = "7.5"  # its tensor cores know fp16 alone: neither bf16 nor a linear layer in fp32 can be built for it
 LOSES_GEMM_BIAS = "11.3"  # a refittable engine of this TensorRT may drop the bias of a Gemm (docs/gpu.md)
 
 
@@ -52,6 +54,10 @@ class Flavour:
         names = (name.removeprefix("SM") for name in self.api.ComputeCapability.__members__ if name.startswith("SM"))
         return tuple(f"{name[:-1]}.{name[-1]}" for name in names)
 
+    def usual_capabilities(self, precision: str) -> tuple[str, ...]:
+        """What a build without a GPU is for, where nothing else is asked for: all that take the precision."""
+        return tuple(name for name in self.compute_capabilities if name != TURING or precision == "fp16")
+
     @property
     def strongly_typed(self) -> int:
         """Flags of ``create_network``: types come from the ONNX graph alone."""
@@ -62,9 +68,11 @@ def load_flavour(name: str) -> Flavour:
     """Import TensorRT or TensorRT-RTX.
 
     Raises:
-        UsageError: ``name`` is not one of ``FLAVOURS``.
+        UsageError: ``name`` is neither ``auto`` nor one of ``FLAVOURS``.
         EnvironmentFault: it is not installed, with the line that installs it.
     """
+    if name == AUTO:
+        name = next((n for n in FLAVOURS if importlib.util.find_spec(MODULES[n]) is not None), FLAVOURS[-1])
     if name not in FLAVOURS:
         raise UsageError(f"backend: expected one of {', '.join(FLAVOURS)}, got {name!r}")
     if importlib.util.find_spec(MODULES[name]) is None:

@@ -40,27 +40,27 @@ def find_gpu() -> Gpu | None:
     except ImportError:
         return None
     try:
-        _answer(driver.cuInit(0))
-        if _answer(driver.cuDeviceGetCount()) == 0:
+        answer(driver.cuInit(0))
+        if answer(driver.cuDeviceGetCount()) == 0:
             return None
-        device = _answer(driver.cuDeviceGet(FIRST))
-        name = _answer(driver.cuDeviceGetName(128, device)).rstrip(b"\0").decode(errors="replace")
+        device = answer(driver.cuDeviceGet(FIRST))
+        name = answer(driver.cuDeviceGetName(128, device)).rstrip(b"\0").decode(errors="replace")
         attribute = driver.CUdevice_attribute
         major, minor = (
-            _answer(driver.cuDeviceGetAttribute(which, device))
+            answer(driver.cuDeviceGetAttribute(which, device))
             for which in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
-        version = _answer(driver.cuDriverGetVersion())
-        memory = _answer(driver.cuDeviceTotalMem(device))
+        version = answer(driver.cuDriverGetVersion())
+        memory = answer(driver.cuDeviceTotalMem(device))
     except (EnvironmentFault, RuntimeError):  # RuntimeError: the package finds no libcuda at all
         return None
     return Gpu(name.strip(), f"{major}.{minor}", f"{version // 1000}.{version % 1000 // 10}", int(memory))
 
 
-def _answer(result: tuple[Any, ...]) -> Any:
+def answer(result: tuple[Any, ...]) -> Any:
     """What a call of cuda-python gives beside its error code.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.options import PRECISION_NAMES, ExportOptions
-from packnet_deploy.trt.flavour import FLAVOURS
+from packnet_deploy.trt.flavour import AUTO, FLAVOURS
 
 SWITCHES = ("refit", "bind", "selector", "none")
 SPARSITY = ("auto", "off", "require")
@@ -21,7 +21,10 @@ class BuildOptions:
         UsageError: a value out of range, or two that exclude each other; names the option.
     """
 
-    backend: str = field(default="tensorrt", metadata={"help": f"the library that builds it: {' or '.join(FLAVOURS)}"})
+    backend: str = field(
+        default=AUTO,
+        metadata={"help": f"the library that builds it: {', '.join(FLAVOURS)}, or auto: the first that is installed"},
+    )
     switch: str = field(
         default="refit",
         metadata={
@@ -64,7 +67,7 @@ class BuildOptions:
     )
 
     def __post_init__(self) -> None:
-        known = {"backend": FLAVOURS, "switch": SWITCHES, "precision": PRECISION_NAMES, "sparsity": SPARSITY}
+        known = {"backend": (AUTO, *FLAVOURS), "switch": SWITCHES, "precision": PRECISION_NAMES, "sparsity": SPARSITY}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise UsageError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
@@ -76,12 +79,14 @@ class BuildOptions:
             raise UsageError(f"workspace: expected 1 MiB or more, got {self.workspace}")
         if self.classes < 0:
             raise UsageError(f"classes: expected 0 or more, got {self.classes}")
+        if self.classes and self.switch not in ("refit", "bind"):
+            raise UsageError(f"classes: no task can be added to a plan with switch {self.switch}; leave it out")
         if self.sparsity == "require" and self.switch in ("bind", "selector"):
             raise UsageError(
                 f"sparsity require: with switch {self.switch} weights are not known when kernels are chosen, so none "
                 "can be sparse; use --switch refit or none"
             )
-        if self.compute_capability and self.backend != "tensorrt-rtx":
+        if self.compute_capability and self.backend == "tensorrt":
             raise UsageError("compute capability: a tensorrt plan fits the GPU it is built on; use tensorrt-rtx")
 
     @property

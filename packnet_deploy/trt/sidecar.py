@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.fold import Fold
+from packnet_deploy.export.options import PRECISION_NAMES
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.pack.reading import is_printable, open_regular, parse_json
+from packnet_deploy.pack.reading import is_possible, is_printable, open_regular, parse_json
 from packnet_deploy.trt.bank import Weight
+from packnet_deploy.trt.flavour import FLAVOURS
+from packnet_deploy.trt.options import SWITCHES
 
 FORMAT = "packnet-plan"
 VERSION = 1
@@ -130,7 +133,7 @@ def write_sidecar(sidecar: Sidecar, plan: Path) -> None:
 
 
 def read_sidecar(plan: Path) -> Sidecar:
-    """The sidecar of ``plan``, every field there and of its type; nothing is held against the plan yet.
+    """The sidecar of ``plan``, every field there, of its type, and making sense; nothing is held against the plan yet.
 
     Raises:
         ArtefactError: there is none, or it is damaged or of another version.
@@ -148,9 +151,36 @@ def read_sidecar(plan: Path) -> Sidecar:
         if document.get("version") != VERSION:
             raise ValueError(f"expected version {VERSION}, got {str(document.get('version'))[:20]!r}")
         fields = {name: value for name, value in document.items() if name not in ("format", "version")}
-        return _read_fields(Sidecar, fields, "sidecar")
+        return _expect_sense(_read_fields(Sidecar, fields, "sidecar"))
     except (ValueError, RecursionError) as error:  # includes what is not UTF-8 and not JSON
         raise ArtefactError(f"{path}: damaged or of another version ({error}); build the plan again") from error
+
+
+def _expect_sense(sidecar: Sidecar) -> Sidecar:
+    """The sidecar, if its fields go together.
+
+    Raises:
+        ValueError: they do not; names the field.
+    """
+    batch, names = sidecar.batch, [weight.name for weight in sidecar.weights]
+    indices = [task.index for task in sidecar.tasks]
+    first = indices[:1] if sidecar.switch == "none" else [1]
+    for field, makes_sense in (
+        ("flavour", sidecar.flavour in FLAVOURS),
+        ("switch", sidecar.switch in SWITCHES),
+        ("precision", sidecar.precision in PRECISION_NAMES),
+        ("batch", 1 <= batch.least <= batch.best <= batch.most),
+        ("tasks", bool(indices) and indices == list(range(first[0], first[0] + len(indices))) and first[0] >= 1),
+        ("tasks", sidecar.switch != "none" or len(indices) == 1),
+        ("classes", all(1 <= task.classes <= sidecar.classes for task in sidecar.tasks)),
+        ("weights", len(set(names)) == len(names) and bool(names) == (sidecar.switch in ("refit", "bind"))),
+        ("weights", all(weight.dtype == sidecar.precision for weight in sidecar.weights)),
+        ("weights", all(is_possible(weight.shape) and min(weight.shape, default=1) > 0 for weight in sidecar.weights)),
+        ("sparsity", not names or {layer.name for layer in sidecar.sparsity} <= set(names)),
+    ):
+        if not makes_sense:
+            raise ValueError(f"sidecar.{field}: contradicts itself or another field")
+    return sidecar
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

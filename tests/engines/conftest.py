@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from native import CannotBuild, Toolchain, find_toolchain
 
-sys.path.append(str(Path(__file__).parents[1] / "pack"))
+for folder in ("pack", "export"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def _json_options(cmake: str, environment: dict[str, str]) -> tuple[str, ...]:
     """What tells cmake where nlohmann-json is: nothing if it is installed, a Debian package unpacked beside us."""
     unpacked = BUILD / "nlohmann-json"
     candidates: list[tuple[str, ...]] = [("-DFETCHCONTENT_FULLY_DISCONNECTED=ON",)]
-    if (unpacked / "usr").exists() or _unpack_debian_package(unpacked):
+    if unpack_debian_package("nlohmann-json3-dev", unpacked):
         candidates.append((f"-DCMAKE_PREFIX_PATH={unpacked / 'usr'}", "-DFETCHCONTENT_FULLY_DISCONNECTED=ON"))
     if _reaches("github.com"):
         candidates.append(())
@@ -88,14 +88,16 @@ def _json_options(cmake: str, environment: dict[str, str]) -> tuple[str, ...]:
     raise CannotBuild(f"no nlohmann-json; run: {INSTALL_JSON}")
 
 
-def _unpack_debian_package(target: Path) -> bool:
-    """Fetch nlohmann-json's Debian package and unpack it into ``target``; nothing is installed."""
+def unpack_debian_package(name: str, target: Path) -> bool:
+    """Fetch a Debian package and unpack it into ``target``, where it is not there yet; nothing is installed."""
+    if (target / "usr").exists():
+        return True
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return False
     target.mkdir(parents=True, exist_ok=True)
     steps: Sequence[Sequence[str]] = (
-        ("apt-get", "download", "nlohmann-json3-dev"),
-        ("sh", "-c", "dpkg-deb --extract nlohmann-json3-dev_*.deb ."),
+        ("apt-get", "download", name),
+        ("sh", "-c", f"dpkg-deb --extract {name}_*.deb ."),
     )
     try:
         for step in steps:

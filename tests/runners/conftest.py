@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+
+for folder in ("trt", "export"):  # the stand-ins for TensorRT, and the packs
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 WEIGHTS = {
     "birds": np.array([[1, 0, 0], [0, 2, 0]], np.float32),

@@ -64,6 +64,11 @@ public:
 
 private:
     friend class Bank;
+    friend class EngineBank;
+
+    /// What task 1 holds for all tasks, by the graph's input: biases, normalisation, statistics.
+    std::map<std::string, Tensor> shared() const;
+
     std::unique_ptr<const detail::Chain> chain_;
 };
 

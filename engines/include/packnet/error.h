@@ -1,5 +1,5 @@
 /// @file
-/// The one exception type of this library.
+/// The one exception type of this library, and a kind of it for faults of the machine.
 #pragma once
 
 #include <stdexcept>
@@ -19,15 +19,23 @@ public:
     /// @param got       empty where `subject` says it all.
     /// @param next      what to do about it; may be empty.
     Error(std::string file, std::string subject, std::string expected = {}, std::string got = {},
-          const std::string& next = {});
+          std::string next = {});
 
     const std::string& file() const noexcept { return file_; }
     const std::string& subject() const noexcept { return subject_; }
     const std::string& expected() const noexcept { return expected_; }
     const std::string& got() const noexcept { return got_; }
+    const std::string& next() const noexcept { return next_; }
 
 private:
-    std::string file_, subject_, expected_, got_;
+    std::string file_, subject_, expected_, got_, next_;
+};
+
+/// The machine lacks something: a GPU, its driver, memory, the TensorRT that a plan needs. `got()` is the last thing
+/// that CUDA or TensorRT said, where one of them failed.
+class EnvironmentFault : public Error {
+public:
+    using Error::Error;
 };
 
 }  // namespace packnet

@@ -1,7 +1,7 @@
 /// @file
 /// What a pack's network takes as input, and the probe batch that every export is held against.
 ///
-/// Decoding and resizing image files is the application's business; docs/format.md says how it must be done.
+/// Turning a picture into its pixels is preprocess.h's; decoding image files is the application's business.
 #pragma once
 
 #include <cstddef>

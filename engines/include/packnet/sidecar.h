@@ -61,9 +61,9 @@ struct SwitchedWeight {
 /// `s = gamma / sqrt(var + epsilon)`, weight `s W`, bias `(b - mean) s + beta`.
 struct Fold {
     std::string weight, bias;
-    bool gains_bias;                      // the layer had none
-    std::array<std::string, 4> norm;      // names of gamma, beta, mean, variance
-    std::vector<std::string> freed;       // those of `norm` that nothing reads any more
+    bool gains_bias;                  // the layer had none
+    std::array<std::string, 4> norm;  // names of gamma, beta, mean, variance
+    std::vector<std::string> freed;   // those of `norm` that nothing reads any more
     double epsilon;
     std::vector<std::int64_t> broadcast;  // shape of the factors, such as [-1, 1, 1, 1]
 };

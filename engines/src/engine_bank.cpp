@@ -1,0 +1,331 @@
+#include "packnet/engine_bank.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <new>
+#include <optional>
+
+#include "folding.h"
+#include "narrow.h"
+#include "outputs.h"
+#include "packnet/bank.h"
+#include "parallel.h"
+#include "pattern.h"
+#include "sha256.h"
+#include "text.h"
+
+namespace packnet {
+
+using detail::Factors;
+using detail::Scales;
+using detail::Tensors;
+
+namespace {
+
+constexpr const char* kBuildAgain = "build the plan again from this pack";
+constexpr const char* kHead = "head.";
+constexpr std::uint8_t kFree = 255;  // the owner, minus one, of a weight without one
+
+using Memory = std::unique_ptr<std::byte[]>;
+
+/// One banked weight.
+struct Banked {
+    Memory values;
+    std::unique_ptr<std::uint8_t[]> owners;  // minus one
+};
+
+/// A task's side: by weight, tensors where they are not banked, ratios where they are.
+struct Side {
+    std::vector<Memory> tensors;
+    std::vector<Factors<float>> ratios;
+};
+
+Memory allocate(const SwitchedWeight& weight) {
+    Memory memory(new (std::nothrow) std::byte[weight.bytes()]);
+    if (!memory) {
+        throw EnvironmentFault({}, "weight " + detail::in_quotes(weight.name),
+                               "memory for " + std::to_string(weight.bytes()) + " bytes", "none",
+                               "use a larger machine");
+    }
+    return memory;
+}
+
+/// Round weights number begin..end of a tensor to the type.
+void convert(const std::string& name, Precision type, const float* values, std::byte* out, std::size_t begin,
+             std::size_t end) {
+    if (type == Precision::fp32) {
+        std::memcpy(out + begin * 4, values + begin, (end - begin) * 4);
+        return;
+    }
+    for (std::size_t i = begin; i < end; ++i) {
+        const bool half = type == Precision::fp16;
+        const std::uint16_t bits = half ? detail::half_of(values[i]) : detail::bfloat16_of(values[i]);
+        const std::uint16_t infinite = half ? 0x7c00 : 0x7f80;
+        if ((bits & 0x7fff) == infinite && !std::isinf(values[i])) {
+            throw Error({}, "tensor " + detail::in_quotes(name), std::string("values that fit ") + name_of(type),
+                        std::to_string(values[i]), "use a plan of fp32 or bf16");
+        }
+        std::memcpy(out + 2 * i, &bits, 2);
+    }
+}
+
+Memory converted(const SwitchedWeight& weight, const Tensor& tensor) {
+    if (tensor.shape != weight.shape) {
+        throw Error({}, "weight " + detail::in_quotes(weight.name), detail::listed(weight.shape) + " as in the plan",
+                    detail::listed(tensor.shape), kBuildAgain);
+    }
+    Memory memory = allocate(weight);
+    convert(weight.name, weight.dtype, tensor.values.data(), memory.get(), 0, weight.size);
+    return memory;
+}
+
+/// Multiply by a task's factor, as the kernels on a GPU do.
+void multiply(Precision type, std::byte* weights, std::size_t from, std::size_t to, float factor) {
+    if (type == Precision::fp32) {
+        for (std::size_t i = from; i < to; ++i) {
+            float value;
+            std::memcpy(&value, weights + 4 * i, 4);
+            value *= factor;
+            std::memcpy(weights + 4 * i, &value, 4);
+        }
+        return;
+    }
+    for (std::size_t i = from; i < to; ++i) {
+        std::uint16_t bits;
+        std::memcpy(&bits, weights + 2 * i, 2);
+        bits = type == Precision::fp16 ? detail::half_of(detail::float_of_half(bits) * factor)
+                                       : detail::bfloat16_of(detail::float_of_bfloat16(bits) * factor);
+        std::memcpy(weights + 2 * i, &bits, 2);
+    }
+}
+
+/// Weights of owners below `task`, bit patterns of type Bits; zeros for the others.
+template <typename Bits>
+void mask(const std::byte* values, const std::uint8_t* owners, std::byte* out, std::size_t begin, std::size_t end,
+          std::uint8_t task) {
+    for (std::size_t i = begin; i < end; ++i) {
+        Bits bits;
+        std::memcpy(&bits, values + i * sizeof bits, sizeof bits);
+        bits = owners[i] < task ? bits : Bits{0};
+        std::memcpy(out + i * sizeof bits, &bits, sizeof bits);
+    }
+}
+
+/// A head with zeros for the classes it does not have; any other tensor as it is.
+Tensor padded(const std::string& name, Tensor tensor, int classes) {
+    if (name.compare(0, std::strlen(kHead), kHead) != 0 || tensor.shape.empty() || tensor.shape[0] == 0) return tensor;
+    const auto of_one = tensor.values.size() / static_cast<std::size_t>(tensor.shape[0]);
+    tensor.shape[0] = classes;
+    tensor.values.resize(of_one * static_cast<std::size_t>(classes));
+    return tensor;
+}
+
+/// The hash of EngineBank.fixed_sha256 in trt/bank.py, over every tensor that is not one of `weights`.
+std::string fixed_sha256(const Tensors& tensors, const std::vector<SwitchedWeight>& weights, Precision type) {
+    const char* names[] = {"float32", "float16", "bfloat16"};
+    detail::Sha256 hash;
+    for (const auto& [name, tensor] : tensors) {  // by rising name
+        const std::string& wanted = name;
+        if (std::any_of(weights.begin(), weights.end(), [&](const auto& weight) { return weight.name == wanted; })) {
+            continue;
+        }
+        std::string line = name + ' ' + names[static_cast<int>(type)] + ' ';
+        for (std::size_t i = 0; i < tensor.shape.size(); ++i) line += (i ? " " : "") + std::to_string(tensor.shape[i]);
+        line += '\n';
+        hash.update(line.data(), line.size());
+        const SwitchedWeight typed{name, tensor.shape, type, false, tensor.values.size()};
+        hash.update(converted(typed, tensor).get(), typed.bytes());
+    }
+    return hash.hex();
+}
+
+}  // namespace
+
+struct EngineBank::Content {
+    std::vector<SwitchedWeight> weights;
+    std::vector<Banked> banked;  // by weight; empty where it is not banked
+    std::vector<Side> sides;     // by task
+
+    void take_banked(Bank bank, const Scales& scales, unsigned threads);
+    void add_side(const Sidecar& plan, Tensors tensors, const Scales& factors, const Scales& scales,
+                  const std::string& task);
+    void check_sparsity(const Sidecar& plan) const;
+    void materialise(int task, std::size_t weight, std::size_t begin, std::size_t end, std::byte* out) const;
+};
+
+/// The weights of a bank, folded and typed; its memory goes, parameter by parameter, as ours comes.
+void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned threads) {
+    banked.resize(weights.size());
+    for (std::size_t i = 0; i < bank.parameters().size(); ++i) {
+        const Parameter& parameter = bank.parameters()[i];
+        const auto of_it = [&](const SwitchedWeight& weight) { return weight.banked && weight.name == parameter.name; };
+        const auto found = std::find_if(weights.begin(), weights.end(), of_it);
+        if (found == weights.end() || found->shape != parameter.shape) {
+            throw Error({}, "weight " + detail::in_quotes(parameter.name),
+                        detail::listed(parameter.shape) + " in the plan",
+                        found == weights.end() ? "none" : detail::listed(found->shape), kBuildAgain);
+        }
+        const SwitchedWeight& weight = *found;
+        Banked& target = banked[static_cast<std::size_t>(found - weights.begin())];
+        target.values = allocate(weight);
+        target.owners = std::move(bank.owners_[i]);
+        const std::unique_ptr<float[]> values = std::move(bank.values_[i]);
+        const auto scale = scales.find(weight.name);
+        const std::size_t chunks = detail::chunks_of(parameter);
+        detail::parallel_for(chunks, threads, [&](std::size_t chunk) {
+            const std::size_t begin = chunk * detail::kChunk, end = std::min(weight.size, begin + detail::kChunk);
+            if (scale != scales.end()) detail::scale_in_place(values.get(), begin, end, scale->second);
+            convert(weight.name, weight.dtype, values.get(), target.values.get(), begin, end);
+            for (std::size_t j = begin; j < end; ++j)
+                target.owners[j] = static_cast<std::uint8_t>(target.owners[j] - 1);
+        });
+    }
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        if (!weights[i].banked || banked[i].values) continue;
+        throw Error({}, "weight " + detail::in_quotes(weights[i].name), "in the pack's bank, as in the plan", "none",
+                    kBuildAgain);
+    }
+}
+
+void EngineBank::Content::add_side(const Sidecar& plan, Tensors tensors, const Scales& factors, const Scales& scales,
+                                   const std::string& task) {
+    for (const auto& [name, factor] : factors) {
+        const auto found = tensors.find(name);  // one that every task has of its own
+        if (found == tensors.end()) continue;
+        detail::scale_in_place(found->second.values.data(), 0, found->second.values.size(), factor);
+    }
+    for (auto& [name, tensor] : tensors) tensor = padded(name, std::move(tensor), plan.classes);
+    const std::string fixed = fixed_sha256(tensors, weights, plan.precision);
+    if (fixed != plan.fixed_sha256) {
+        throw Error({}, "task " + task + ": biases and normalisation that the plan holds for good (fixed_sha256)",
+                    plan.fixed_sha256, fixed, kBuildAgain);
+    }
+    Side side;
+    for (const SwitchedWeight& weight : weights) {
+        side.tensors.emplace_back();
+        side.ratios.emplace_back();
+        const auto factor = factors.find(weight.name);
+        if (weight.banked) {
+            if (factor != factors.end()) {
+                side.ratios.back() = detail::ratio(factor->second, scales.at(weight.name));
+            }
+            continue;
+        }
+        const auto found = tensors.find(weight.name);
+        if (found == tensors.end()) {
+            throw Error({}, "weight " + detail::in_quotes(weight.name), "in task " + task + ", as in the plan", "none",
+                        kBuildAgain);
+        }
+        side.tensors.back() = converted(weight, found->second);
+    }
+    sides.push_back(std::move(side));
+}
+
+/// A sparse kernel takes no weights that break 2:4, and tasks that were added after the plan was built may.
+void EngineBank::Content::check_sparsity(const Sidecar& plan) const {
+    for (const SparseLayer& layer : plan.sparsity) {
+        const auto of_it = [&](const SwitchedWeight& weight) { return weight.name == layer.name; };
+        const auto found = std::find_if(weights.begin(), weights.end(), of_it);
+        if (!plan.sparse_weights || !layer.eligible || found == weights.end() || !found->banked) continue;
+        const Banked& weight = banked[static_cast<std::size_t>(found - weights.begin())];
+        std::vector<std::uint8_t> used(found->size);
+        for (std::size_t i = 0; i < used.size(); ++i) used[i] = weight.owners[i] != kFree;
+        if (!detail::fits_pattern(found->shape) || !detail::obeys_pattern(used.data(), found->shape)) {
+            throw Error({}, "weight " + detail::in_quotes(layer.name), "2:4 sparsity, which its kernel relies on",
+                        "a task that breaks it", "build the plan again from this pack, or with --sparsity off");
+        }
+    }
+}
+
+void EngineBank::Content::materialise(int task, std::size_t index, std::size_t begin, std::size_t end,
+                                      std::byte* out) const {
+    const SwitchedWeight& weight = weights[index];
+    const Side& side = sides[static_cast<std::size_t>(task) - 1];
+    if (!weight.banked) {
+        const std::size_t item = item_size(weight.dtype);
+        std::memcpy(out + begin * item, side.tensors[index].get() + begin * item, (end - begin) * item);
+        return;
+    }
+    const Banked& from = banked[index];
+    const auto masked = weight.dtype == Precision::fp32 ? mask<std::uint32_t> : mask<std::uint16_t>;
+    masked(from.values.get(), from.owners.get(), out, begin, end, static_cast<std::uint8_t>(task));
+    const Factors<float>& ratio = side.ratios[index];
+    if (ratio.values.empty()) return;
+    ratio.for_each_run(begin, end, [&](std::size_t run, std::size_t to, float factor) {
+        multiply(weight.dtype, out, run, to, factor);
+    });
+}
+
+EngineBank::EngineBank(const Deltas& deltas, const Sidecar& plan, unsigned threads) {
+    if (plan.weights.empty()) {
+        throw Error({}, "switch mode", "refit or bind, whose weights come from a bank", name_of(plan.mode));
+    }
+    detail::Shapes banked;
+    for (const Parameter& parameter : deltas.parameters()) banked[parameter.name] = parameter.shape;
+    detail::check_task(1, 1, deltas.tasks());
+    auto content = std::make_unique<Content>();
+    content->weights = plan.weights;
+    Scales scales;
+    for (int task = 1; task <= deltas.tasks(); ++task) {
+        TaskContent brought = deltas.content(task);
+        if (static_cast<std::int64_t>(brought.classes.size()) > plan.classes) {
+            throw Error({}, "task " + std::to_string(task),
+                        "at most " + std::to_string(plan.classes) + " classes, the plan's logits",
+                        std::to_string(brought.classes.size()), kBuildAgain);
+        }
+        if (task == 1) {  // the shared values, even where task 1 has some of its own
+            Tensors shared = deltas.shared();
+            shared.insert(brought.tensors.begin(), brought.tensors.end());
+            scales = detail::bank_scales(detail::fold_biases_in_place(plan.folds, banked, shared));
+        }
+        const Scales factors = detail::fold_biases_in_place(plan.folds, banked, brought.tensors);
+        content->add_side(plan, std::move(brought.tensors), factors, scales, std::to_string(task));
+    }
+    content->take_banked(Bank(deltas, threads), scales, threads);
+    content->check_sparsity(plan);
+    content_ = std::move(content);
+}
+
+EngineBank::~EngineBank() = default;
+EngineBank::EngineBank(EngineBank&&) noexcept = default;
+EngineBank& EngineBank::operator=(EngineBank&&) noexcept = default;
+
+int EngineBank::tasks() const noexcept { return static_cast<int>(content_->sides.size()); }
+
+const std::vector<SwitchedWeight>& EngineBank::weights() const noexcept { return content_->weights; }
+
+const std::byte* EngineBank::values(std::size_t weight) const { return content_->banked.at(weight).values.get(); }
+
+const std::uint8_t* EngineBank::owners(std::size_t weight) const { return content_->banked.at(weight).owners.get(); }
+
+EngineBank::Ratio EngineBank::ratio(int task, std::size_t weight) const {
+    detail::check_task(task, 1, tasks());
+    const Factors<float>& factors = content_->sides[static_cast<std::size_t>(task) - 1].ratios.at(weight);
+    return {factors.values.empty() ? nullptr : factors.values.data(), factors.values.size(), factors.inner};
+}
+
+const std::byte* EngineBank::tensor(int task, std::size_t weight) const {
+    detail::check_task(task, 1, tasks());
+    return content_->sides[static_cast<std::size_t>(task) - 1].tensors.at(weight).get();
+}
+
+void EngineBank::materialise(int task, const std::vector<std::byte*>& out, unsigned threads) const {
+    detail::check_task(task, 1, tasks());
+    if (out.size() != weights().size()) {
+        throw Error({}, "outputs", std::to_string(weights().size()) + ", one per weight", std::to_string(out.size()));
+    }
+    std::vector<detail::Piece> pieces;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        for (std::size_t chunk = 0; chunk * detail::kChunk < weights()[i].size; ++chunk) pieces.push_back({i, chunk});
+    }
+    detail::parallel_for(pieces.size(), threads, [&](std::size_t i) {
+        const auto [weight, chunk] = pieces[i];
+        const std::size_t begin = chunk * detail::kChunk;
+        const std::size_t end = std::min(weights()[weight].size, begin + detail::kChunk);
+        content_->materialise(task, weight, begin, end, out[weight]);
+    });
+}
+
+}  // namespace packnet

@@ -1,0 +1,82 @@
+// Masking on the GPU: the bank and its owners lie there, and a switch is one launch for each weight.
+
+#include "../mask.cu"
+#include "weights.h"
+
+namespace packnet::detail {
+namespace {
+
+constexpr unsigned kThreads = 256;  // of a block
+
+unsigned blocks(std::size_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
+
+class GpuMasking : public Masking {
+public:
+    GpuMasking(const EngineBank& bank, const Stream& stream) : bank_(bank) {
+        std::size_t ratios = 0;
+        for (std::size_t i = 0; i < bank.weights().size(); ++i) {
+            const SwitchedWeight& weight = bank.weights()[i];
+            values_.emplace_back(weight.banked ? weight.bytes() : 0, "memory for the weight bank");
+            owners_.emplace_back(weight.banked ? weight.size : 0, "memory for the weight bank");
+            if (!weight.banked) continue;
+            stream.copy(values_.back().get(), bank.values(i), weight.bytes());
+            stream.copy(owners_.back().get(), bank.owners(i), weight.size);
+            for (int task = 1; task <= bank.tasks(); ++task) ratios = std::max(ratios, bank.ratio(task, i).count);
+        }
+        ratios_ = DeviceMemory(ratios * sizeof(float), "memory for normalisation");
+        stream.wait();
+    }
+
+    void enqueue(int task, const std::vector<std::byte*>& addresses, const Stream& stream) override {
+        for (std::size_t i = 0; i < addresses.size(); ++i) {
+            const SwitchedWeight& weight = bank_.weights()[i];
+            if (!weight.banked) continue;
+            mask(weight, addresses[i], i, static_cast<u32>(task), stream.get());
+            const EngineBank::Ratio ratio = bank_.ratio(task, i);
+            if (ratio.values) scale(weight, addresses[i], ratio, stream);
+        }
+        check_cuda(cudaGetLastError(), "masking the bank");
+    }
+
+private:
+    void mask(const SwitchedWeight& weight, std::byte* out, std::size_t i, u32 task, cudaStream_t stream) const {
+        const u8* owners = owners_[i].as<u8>();
+        if (weight.dtype == Precision::fp32) {  // 16 bytes a thread
+            packnet_mask_32<<<blocks((weight.size + 3) / 4), kThreads, 0, stream>>>(
+                reinterpret_cast<u32*>(out), values_[i].as<u32>(), owners, weight.size, task);
+        } else {
+            packnet_mask_16<<<blocks((weight.size + 7) / 8), kThreads, 0, stream>>>(
+                reinterpret_cast<u16*>(out), values_[i].as<u16>(), owners, weight.size, task);
+        }
+    }
+
+    /// Copies and launches are on one stream: the next weight's ratios arrive after these have been used.
+    void scale(const SwitchedWeight& weight, std::byte* out, EngineBank::Ratio ratio, const Stream& stream) const {
+        stream.copy(ratios_.get(), ratio.values, ratio.count * sizeof(float));
+        const float* factors = ratios_.as<float>();
+        const auto channels = static_cast<u32>(ratio.count);
+        const unsigned grid = blocks(weight.size);
+        if (weight.dtype == Precision::fp32) {
+            packnet_scale_fp32<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<float*>(out), factors, weight.size,
+                                                                    ratio.inner, channels);
+        } else if (weight.dtype == Precision::fp16) {
+            packnet_scale_fp16<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<u16*>(out), factors, weight.size,
+                                                                    ratio.inner, channels);
+        } else {
+            packnet_scale_bf16<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<u16*>(out), factors, weight.size,
+                                                                    ratio.inner, channels);
+        }
+    }
+
+    const EngineBank& bank_;
+    std::vector<DeviceMemory> values_, owners_;  // by weight; empty where it is not banked
+    DeviceMemory ratios_;                        // of one weight at a time
+};
+
+}  // namespace
+
+std::unique_ptr<Masking> make_masking(const EngineBank& bank, const Stream& stream) {
+    return std::make_unique<GpuMasking>(bank, stream);
+}
+
+}  // namespace packnet::detail

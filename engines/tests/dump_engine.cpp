@@ -1,0 +1,45 @@
+// packnet-dump-engine PLAN PACK...: what an engine would be given, for comparison with Python's EngineBank. PLAN need
+// not exist, its sidecar must. One line of JSON for each pack:
+//
+//     {"birds": {"conv1.weight": SHA-256 of the typed values in C order, ...}, ...}
+//     {"refused": "the error's line"}
+
+#include <iostream>
+#include <map>
+
+#include "golden.h"
+#include "packnet/engine_bank.h"
+#include "sha256.h"
+
+namespace {
+
+Json read(const packnet::Sidecar& plan, const char* path) {
+    const packnet::Pack pack = packnet::open_pack(path);
+    const packnet::EngineBank bank(packnet::Deltas(pack), plan);
+    Json answer;
+    for (const packnet::TaskEntry& task : pack.tasks) {
+        std::vector<std::vector<std::byte>> memory;  // not zero before
+        std::vector<std::byte*> out;
+        for (const packnet::SwitchedWeight& weight : bank.weights()) memory.emplace_back(weight.bytes(), std::byte{7});
+        for (std::vector<std::byte>& bytes : memory) out.push_back(bytes.data());
+        bank.materialise(task.index, out);
+        for (std::size_t i = 0; i < memory.size(); ++i) {
+            answer[task.name][bank.weights()[i].name] = packnet::detail::sha256(memory[i].data(), memory[i].size());
+        }
+    }
+    return answer;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    for (int i = 2; i < argc; ++i) {
+        Json answer;
+        try {
+            answer = read(packnet::read_sidecar(argv[1]), argv[i]);
+        } catch (const packnet::Error& error) {
+            answer = {{"refused", error.what()}};
+        }
+        std::cout << text_of(answer) << '\n';
+    }
+}

@@ -1,0 +1,196 @@
+"""``packnet build``: a pack to a plan and its sidecar, checked on the GPU before either takes its name.
+
+What the graph is, is graph.py; making TensorRT build it, network.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.export.parity import Difference
+from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.trt.engine import Engine
+from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
+from packnet_deploy.trt.gpu import find_gpu
+from packnet_deploy.trt.graph import EngineGraph, engine_graph
+from packnet_deploy.trt.network import Network, Progress
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.settings import read_settings
+from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
+from packnet_deploy.trt.sparsity import why_dense
+from packnet_deploy.trt.verify import verify_engine
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What was built.
+
+    Attributes:
+        differences: from the pack's probe logits, by task; empty where nothing was run.
+        notes: what the user should know, a sentence each.
+    """
+
+    plan: Path
+    sidecar: Sidecar
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def build_plan(
+    pack: Pack, path: Path, options: BuildOptions, task: str | None = None, progress: Progress | None = None
+) -> BuildReport:
+    """Build an engine and write it to ``path``, and what has to be known of it to ``path``.json.
+
+    Both take their names when both are complete, and on a machine with a GPU only after every task's logits have been
+    compared with the pack's. On any failure nothing is left behind and older files are untouched.
+
+    Args:
+        task: the one task of a plan with switch ``none``; other plans hold all.
+
+    Raises:
+        UsageError: options that contradict each other or the pack.
+        EnvironmentFault: no TensorRT, no GPU where one is needed, or TensorRT cannot build it here.
+        ArtefactError: the pack is damaged, or TensorRT refuses its graph.
+        CheckFailed: the engine gives other logits than the pack.
+        KeyboardInterrupt: stopped by SIGINT.
+        OSError: the disk is full, or the folder is not writable.
+    """
+    if (task is None) != (options.switch != "none"):
+        raise UsageError(f"--task: expected one with --switch none and none with others, got --switch {options.switch}")
+    if path.is_dir():
+        raise UsageError(f"{path}: expected a file name, got a folder; say {path / 'engine.plan'}")
+    if not path.parent.is_dir():
+        raise EnvironmentFault(f"{path.parent}: no such folder; make it first")
+    settings = read_settings(options.config) if options.config is not None else {}
+    flavour, gpu = load_flavour(options.backend), find_gpu()
+    capabilities = _capabilities(flavour, gpu, options)
+    graph = engine_graph(pack, options, task)
+    if options.sparsity == "require" and not graph.may_be_sparse:
+        raise UsageError(f"--sparsity require: no layer can be sparse: {why_dense(graph.bank)}")
+    sparse = options.sparsity != "off" and graph.may_be_sparse and options.switch in ("refit", "none")
+    marked = [weight.name for weight in graph.weights] if options.switch == "refit" else []
+    network = Network.parse(flavour, graph.onnx, marked)
+    if network.unmarked:
+        raise ArtefactError(
+            f"weight '{network.unmarked[0]}': {flavour.name} {flavour.version} cannot refit it "
+            f"({len(network.unmarked)} of {len(marked)}); use --switch bind"
+        )
+    plan = network.serialise(
+        options,
+        input_spec(pack, options.export).shape,
+        capabilities=capabilities,
+        refit=options.switch == "refit",
+        sparse=sparse,
+        settings=settings,
+        progress=progress,
+    )
+    sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
+    del network
+    with staging_folder(path) as folder:
+        staged = folder / path.name
+        write_buffers(staged, [plan])
+        write_sidecar(sidecar, staged)
+        differences: dict[str, Difference] = {}
+        runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
+        if options.verify and runs:
+            with Engine.load(staged, pack) as engine:
+                differences = verify_engine(engine, pack, engine.tasks, options.export, path)
+        move_into_place([staged, sidecar_path(staged)], path.parent)
+    return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
+
+
+def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> tuple[str, ...]:
+    """What to build for; raises where this machine cannot build what is asked for."""
+    if options.switch == "refit" and gpu is None:
+        raise EnvironmentFault(
+            "--switch refit: a GPU is needed to build refittable engines, there is none here; build on the machine "
+            "that will run it, or use --switch bind (tensorrt-rtx builds it without a GPU), or see --dry-run"
+        )
+    if not flavour.builds_for_named_gpus:
+        if gpu is None:
+            raise EnvironmentFault(
+                f"--backend {flavour.name}: it builds for the GPU it finds, there is none here; use --backend "
+                "tensorrt-rtx with --switch bind or none"
+            )
+        return (gpu.compute_capability,)
+    offered = flavour.compute_capabilities
+    here = () if gpu is None else (gpu.compute_capability,)
+    if options.switch == "refit" and options.compute_capability not in ((), here):
+        raise UsageError(
+            f"--compute-capability: a refittable engine is built on and for the GPU here, {', '.join(here)}; "
+            "leave it out"
+        )
+    wanted = options.compute_capability or here or flavour.usual_capabilities(options.precision)
+    if unknown := [name for name in wanted if name not in offered]:
+        raise EnvironmentFault(
+            f"compute capability {unknown[0]}: {flavour.name} {flavour.version} builds for {', '.join(offered)}; "
+            "name others by --compute-capability, or use --backend tensorrt"
+        )
+    return tuple(dict.fromkeys(wanted))
+
+
+def _sidecar(
+    pack: Pack,
+    options: BuildOptions,
+    task: str | None,
+    graph: EngineGraph,
+    network: Network,
+    plan: bytes,
+    sparse: bool,
+    gpu: Gpu | None,
+    capabilities: tuple[str, ...],
+) -> Sidecar:
+    layers = {node.input[1]: node.name for node in graph.bank.model.graph.node if len(node.input) > 1}
+    picked = (
+        network.picked([layers[layer.name] for layer in graph.sparsity if layer.name in layers]) if sparse else None
+    )
+    sparsity = tuple(
+        replace(layer, picked=None if picked is None else picked.get(layers.get(layer.name, ""), False))
+        for layer in graph.sparsity
+    )
+    return Sidecar(
+        flavour=network.flavour.name,
+        tensorrt=network.flavour.version,
+        gpu=gpu,
+        compute_capabilities=capabilities,
+        switch=options.switch,
+        precision=options.precision,
+        batch=Batch(options.min_batch, options.opt_batch, options.max_batch),
+        input=input_spec(pack, options.export),
+        classes=graph.classes,
+        fixed_sha256=graph.bank.fixed_sha256,
+        graph_sha256=pack.manifest.graph_sha256,
+        onnx_sha256=hashlib.sha256(graph.onnx).hexdigest(),
+        tasks=tuple(
+            PlanTask(entry.name, entry.index, entry.classes, entry.sha256)
+            for entry in pack.tasks
+            if task in (None, entry.name)
+        ),
+        weights=graph.weights,
+        folds=graph.bank.folds,
+        sparse_weights=sparse,
+        sparsity=sparsity,
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        plan_bytes=len(plan),
+    )
+
+
+def _notes(flavour: Flavour, options: BuildOptions, graph: EngineGraph, runs: bool) -> tuple[str, ...]:
+    notes = []
+    if not runs:
+        notes.append("not run: there is no GPU here that it fits; packnet verify --against tensorrt does it there")
+    elif not options.verify:
+        notes.append("not run, as asked for: --no-verify")
+    gemm = any(node.op_type == "Gemm" for node in graph.bank.model.graph.node)
+    if options.switch == "refit" and gemm and flavour.version.startswith(f"{LOSES_GEMM_BIAS}."):
+        notes.append(
+            f"{flavour.name} {flavour.version} is known to drop the bias of a linear layer in refittable engines; "
+            "run no plan of it that was not verified"
+        )
+    return tuple(notes)

@@ -1,0 +1,147 @@
+"""Everything that is checked before a plan is deserialised, which is when its code starts to run.
+
+(1) TensorRT: its flavour, and its exact version. (2) The GPU's compute capability. (3) The pack: backbone, input, and
+that the plan's tasks are its first ones. (4) Tasks that came later: their heads fit, they share what the plan has for
+good, and no layer whose kernel may be sparse has lost its pattern. (5) The plan's own bytes.
+
+Hashes find damage and mix-ups, not malice: docs/security.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from packnet_deploy.errors import ArtefactError
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.pattern import fits, obeys
+from packnet_deploy.pack.reading import open_regular
+from packnet_deploy.trt.bank import EngineBank, load_engine_bank
+from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.layout import FREE
+from packnet_deploy.trt.sidecar import Gpu, Sidecar
+
+SWITCHED_BY_WEIGHTS = ("refit", "bind")
+
+_AGAIN = "build the plan again"
+_RESTORE = f"plan and sidecar are not of one build, or damaged: restore both, or {_AGAIN}"
+
+
+def check_plan(plan: Path, sidecar: Sidecar, pack: Pack, flavour: Flavour, gpu: Gpu) -> bytes:
+    """Checks 1, 2, 3 and 5, and of 4 what pack.json tells.
+
+    Returns:
+        The plan's bytes, the very ones that were checked: deserialise these.
+
+    Raises:
+        ArtefactError: a check failed; names the file, both values and what to do.
+        EnvironmentFault: the plan cannot be read.
+    """
+    _check_machine(plan, sidecar, flavour, gpu)
+    _check_pack(plan, sidecar, pack)
+    return read_plan(plan, sidecar)
+
+
+def read_plan(plan: Path, sidecar: Sidecar) -> bytes:
+    """Check 5: size and hash.
+
+    Raises:
+        ArtefactError: it has another size or hash than the sidecar says, or is not there.
+        EnvironmentFault: it cannot be read.
+    """
+    with open_regular(plan, f"{plan}: no such file; build it with packnet build") as file:
+        size = plan.stat().st_size
+        if size != sidecar.plan_bytes:
+            raise _mismatch(plan, "size in bytes", sidecar.plan_bytes, size, _RESTORE)
+        content = file.readall()
+    got = hashlib.sha256(content).hexdigest()
+    if got != sidecar.plan_sha256:
+        raise _mismatch(plan, "sha256", sidecar.plan_sha256, got, _RESTORE)
+    return content
+
+
+def load_checked_bank(plan: Path, sidecar: Sidecar, pack: Pack) -> EngineBank:
+    """The bank of every task of ``pack`` as a plan that is switched by its weights takes it; check 4.
+
+    Raises:
+        ArtefactError: a task does not fit the plan, or the pack is damaged.
+        UsageError: a value of a later task does not fit the plan's precision.
+    """
+    switched = [weight.name for weight in sidecar.weights if not weight.banked]
+    bank = load_engine_bank(pack, export_options(sidecar, pack), sidecar.classes, switched)
+    for expected, got in zip(sidecar.weights, bank.weights, strict=False):
+        if expected != got:
+            raise _mismatch(plan, f"weight '{got.name}'", expected, got, _AGAIN)
+    if len(sidecar.weights) != len(bank.weights):
+        raise _mismatch(plan, "weights", len(sidecar.weights), len(bank.weights), _AGAIN)
+    if sidecar.fixed_sha256 != bank.fixed_sha256:
+        what = "fixed_sha256 (the weights that are in the plan for good)"
+        raise _mismatch(plan, what, sidecar.fixed_sha256, bank.fixed_sha256, _AGAIN)
+    _check_sparsity(plan, sidecar, bank)
+    return bank
+
+
+def export_options(sidecar: Sidecar, pack: Pack) -> ExportOptions:
+    """The options with which the pack gives the plan's graph and weights again."""
+    size = None if sidecar.input == pack.input else sidecar.input.shape[1]
+    return ExportOptions(precision=sidecar.precision, image_size=size)
+
+
+def _check_machine(plan: Path, sidecar: Sidecar, flavour: Flavour, gpu: Gpu) -> None:
+    if sidecar.flavour != flavour.name:
+        raise _mismatch(plan, "backend", sidecar.flavour, flavour.name, f"use {sidecar.flavour}, or {_AGAIN}")
+    if sidecar.tensorrt != flavour.version:
+        do = f"install {flavour.name}=={sidecar.tensorrt}, or {_AGAIN}"
+        raise _mismatch(plan, f"version of {flavour.name}", sidecar.tensorrt, flavour.version, do)
+    if gpu.compute_capability not in sidecar.compute_capabilities:
+        expected = ", ".join(sidecar.compute_capabilities)
+        got = f"{gpu.compute_capability} ({gpu.name})"
+        raise _mismatch(plan, "compute capability", expected, got, f"{_AGAIN} for this GPU")
+
+
+def _check_pack(plan: Path, sidecar: Sidecar, pack: Pack) -> None:
+    give = f"{pack.path} is not the pack it was built from, nor grown from that; give that one, or {_AGAIN}"
+    if sidecar.graph_sha256 != pack.manifest.graph_sha256:
+        what = "graph_sha256 (the pack's backbone)"
+        raise _mismatch(plan, what, sidecar.graph_sha256, pack.manifest.graph_sha256, give)
+    expected = input_spec(pack, export_options(sidecar, pack))
+    if sidecar.input.sha256 != expected.sha256:
+        what = "input_sha256 (image size and normalisation)"
+        raise _mismatch(plan, what, sidecar.input.sha256, expected.sha256, give)
+    for task in sidecar.tasks:
+        there = pack.tasks[task.index - 1] if 1 <= task.index <= len(pack.tasks) else None
+        expected_task = (task.name, task.index, task.classes, task.sha256)
+        got_task = (there.name, there.index, there.classes, there.sha256) if there else None
+        if expected_task != got_task:
+            raise _mismatch(plan, f"task {task.index} of the pack", _shown(expected_task), _shown(got_task), give)
+    if sidecar.switch in SWITCHED_BY_WEIGHTS:
+        for entry in pack.tasks:
+            if entry.classes > sidecar.classes:
+                raise ArtefactError(
+                    f"{plan}: task '{entry.name}': expected at most {sidecar.classes} classes, as many logits as the "
+                    f"plan has, got {entry.classes}; build the plan again (--classes leaves room for later tasks)"
+                )
+
+
+def _check_sparsity(plan: Path, sidecar: Sidecar, bank: EngineBank) -> None:
+    """A sparse kernel drops what is not in the pattern; TensorRT refuses such weights only while it validates them."""
+    if not sidecar.sparse_weights:
+        return
+    for layer in sidecar.sparsity:
+        owners = bank.owners[layer.name]
+        if layer.eligible and not (fits(owners.shape) and obeys(owners != FREE)):
+            added = [task.entry.name for task in bank.tasks if task.entry.index > len(sidecar.tasks)]
+            raise ArtefactError(
+                f"{plan}: weight '{layer.name}': expected at most 2 of 4 inputs in use, since its kernel may be "
+                f"sparse, got more with the tasks added since ({', '.join(added)}); build the plan again"
+            )
+
+
+def _shown(task: tuple[str, int, int, str] | None) -> str:
+    return "none" if task is None else f"'{task[0]}' of {task[2]} classes, sha256 {task[3]}"
+
+
+def _mismatch(plan: Path, what: str, expected: object, got: object, do: str) -> ArtefactError:
+    return ArtefactError(f"{plan}: {what}: expected {expected}, got {got}; {do}")

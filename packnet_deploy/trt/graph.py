@@ -1,0 +1,116 @@
+"""The ONNX graph that TensorRT is given, for each way of switching tasks.
+
+===========  =========================================================================
+``none``     one task's weights inside
+``refit``    the last task's weights inside, which are the union of all tasks'
+``bind``     weights that change with the task are inputs, under their own names
+``selector`` the bank and its owners inside, the task an input (export/selector.py)
+===========  =========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from onnx import ModelProto, helper
+
+from packnet_deploy.errors import UsageError
+from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.selector import bind_selector
+from packnet_deploy.export.wire import MAX_BYTES, model_buffers, size_of
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.trt.bank import EngineBank, EngineTask, Weight, load_engine_bank
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.sidecar import SparseLayer
+from packnet_deploy.trt.sparsity import sparsity_plan, without_zeros
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EngineGraph:
+    """A graph for TensorRT and what has to be known of it.
+
+    Attributes:
+        onnx: serialised, weights included.
+        bank: what it was made from.
+        weights: those that change with the task, to be marked (refit) or given as inputs (bind).
+        inputs: those among them that are inputs.
+        classes: of its logits.
+    """
+
+    onnx: bytes
+    bank: EngineBank
+    weights: tuple[Weight, ...]
+    inputs: tuple[Weight, ...]
+    sparsity: tuple[SparseLayer, ...]
+    classes: int
+
+    @property
+    def may_be_sparse(self) -> bool:
+        return any(layer.eligible for layer in self.sparsity)
+
+
+def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> EngineGraph:
+    """The graph for ``options.switch``.
+
+    Args:
+        task: for switch ``none``, the one task.
+
+    Raises:
+        UsageError: no such task or none at all, a value does not fit the precision, or the graph is too large.
+        ArtefactError: the pack is damaged.
+    """
+    if not pack.tasks:
+        raise UsageError(f"{pack.path}: no task to build an engine for yet; train one first")
+    bank = load_engine_bank(pack, options.export, options.classes)
+    chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
+    plan = sparsity_plan(pack, bank, chosen.entry.index)
+    if options.switch == "selector":
+        bound = bind_selector(pack, load_folded_bank(pack, options.export), options.export)
+        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), plan, _widest(bank))
+    if options.switch == "bind":
+        return EngineGraph(
+            _serialised(_with_inputs(bank), bank.fixed), bank, bank.weights, bank.weights, plan, bank.classes
+        )
+    if options.switch == "none":
+        alone = _alone(bank, chosen)
+        return EngineGraph(_serialised(bank.model, alone), bank, (), (), plan, len(chosen.classes))
+    tensors = {**bank.fixed, **bank.materialise(chosen)}
+    if options.sparsity != "off":
+        dense = [layer.name for layer in plan if not layer.eligible]
+        tensors |= {name: without_zeros(tensors[name]) for name in dense}
+    return EngineGraph(_serialised(bank.model, tensors), bank, bank.weights, (), plan, bank.classes)
+
+
+def _widest(bank: EngineBank) -> int:
+    return max(len(task.classes) for task in bank.tasks)
+
+
+def _alone(bank: EngineBank, task: EngineTask) -> Tensors:
+    """Everything of one task, its head no wider than it is."""
+    tensors = {**bank.fixed, **bank.materialise(task)}
+    return {name: a[: len(task.classes)] if name.startswith("head.") else a for name, a in tensors.items()}
+
+
+def _with_inputs(bank: EngineBank) -> ModelProto:
+    model = ModelProto()
+    model.CopyFrom(bank.model)
+    for weight in bank.weights:
+        model.graph.input.append(
+            helper.make_tensor_value_info(weight.name, bank.precision.data_type, list(weight.shape))
+        )
+    return model
+
+
+def _serialised(model: ModelProto, tensors: Tensors) -> bytes:
+    buffers = model_buffers(model, dict(tensors))
+    if size_of(buffers) > MAX_BYTES:
+        raise UsageError(
+            f"the graph takes {size_of(buffers):,} bytes, TensorRT's parser reads at most {MAX_BYTES:,}; "
+            "use --precision fp16"
+        )
+    return b"".join(buffers)

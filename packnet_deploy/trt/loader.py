@@ -1,0 +1,105 @@
+"""A plan's bytes made into an engine that runs, and what TensorRT said when something was wrong.
+
+Deserialising runs the plan's code: only bytes that ``check_plan`` has passed come here (docs/security.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from packnet_deploy.errors import ArtefactError
+from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.sidecar import Sidecar
+
+IMAGES, LOGITS, TASK = "images", "logits", "task"
+
+
+class LoadedEngine:
+    """One deserialised engine, its one execution context, and where they complain.
+
+    Attributes:
+        api: TensorRT's Python package.
+        engine, context, logger: TensorRT's own objects.
+    """
+
+    def __init__(self, plan: Path, content: bytes, sidecar: Sidecar, flavour: Flavour) -> None:
+        """Deserialise ``content``.
+
+        Raises:
+            ArtefactError: TensorRT refuses it, or it has other inputs and outputs than its sidecar says.
+        """
+        self.api = flavour.api
+        self.logger = error_logger(self.api)
+        self._plan = plan
+        self._shape = sidecar.input.shape
+        self._batch = 0  # the context's; none yet
+        self._runtime = self.api.Runtime(self.logger)
+        self.engine = self._runtime.deserialize_cuda_engine(content)
+        if self.engine is None:
+            raise self.failure("TensorRT cannot load the plan")
+        self._check_tensors(sidecar)
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise self.failure("TensorRT cannot make an execution context")
+
+    def bind(self, addresses: Mapping[str, int]) -> None:
+        """Say where inputs and outputs lie on the GPU.
+
+        Raises:
+            ArtefactError: TensorRT refuses one.
+        """
+        for name, address in addresses.items():
+            if not self.context.set_tensor_address(name, address):
+                raise self.failure(f"TensorRT refuses the address of '{name}'")
+
+    def enqueue(self, batch: int, stream: int) -> None:
+        """Enqueue one inference of ``batch`` images.
+
+        Raises:
+            ArtefactError: TensorRT refuses the batch, or to run.
+        """
+        if batch != self._batch:
+            if not self.context.set_input_shape(IMAGES, (batch, *self._shape)):
+                raise self.failure(f"TensorRT refuses a batch of {batch}")
+            self._batch = batch
+        if not self.context.execute_async_v3(stream):
+            raise self.failure("TensorRT cannot run the engine")
+
+    def failure(self, what: str) -> ArtefactError:
+        """The error to raise, with the last thing that TensorRT said."""
+        said = f": {self.logger.last}" if self.logger.last else ""
+        return ArtefactError(f"{self._plan}: {what}{said}; build the plan again on this machine")
+
+    def close(self) -> None:
+        """Let go of everything, contexts before engines. Nothing may be running."""
+        self.context = self.engine = self._runtime = None
+
+    def _check_tensors(self, sidecar: Sidecar) -> None:
+        expected = {IMAGES, LOGITS}
+        expected |= {TASK} if sidecar.switch == "selector" else set()
+        expected |= {weight.name for weight in sidecar.weights} if sidecar.switch == "bind" else set()
+        got = {self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)}
+        if got != expected:
+            odd = ", ".join(sorted(got ^ expected)[:3])
+            raise ArtefactError(
+                f"{self._plan}: expected the inputs and outputs that its sidecar names, {len(expected)} in all, got "
+                f"{len(got)} (not in both: {odd}); build the plan again"
+            )
+
+
+def error_logger(api: Any) -> Any:
+    """A logger for TensorRT that prints nothing; ``last`` is its latest error, on one line."""
+
+    class ErrorLogger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
+        last = ""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= api.ILogger.ERROR:
+                self.last = " ".join(message.split())
+
+    return ErrorLogger()

@@ -1,0 +1,206 @@
+"""From a graph to a plan's bytes: TensorRT's parser, marks, builder and progress, and what it says when it fails.
+
+Which graph, and which file it becomes, is not its business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
+from packnet_deploy.pack.atomic import replacing
+from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.loader import IMAGES
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.settings import apply_settings
+
+MIB = 1 << 20
+SPARSITY_NOTE = "(Sparsity)"  # begins the lines in which the builder lists sparse layers
+
+
+class Progress(Protocol):
+    """Is told how a build goes. Phases lie within phases; each takes so many steps."""
+
+    def phase(self, name: str, parent: str | None, steps: int) -> None: ...
+    def step(self, name: str, done: int) -> None: ...
+    def done(self, name: str) -> None: ...
+
+
+class NoProgress:
+    """Draws nothing."""
+
+    def phase(self, name: str, parent: str | None, steps: int) -> None: ...
+    def step(self, name: str, done: int) -> None: ...
+    def done(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """A parsed graph.
+
+    Attributes:
+        unmarked: of the names asked for, those of which TensorRT knows no weights.
+    """
+
+    flavour: Flavour
+    logger: Any
+    builder: Any
+    definition: Any
+    unmarked: tuple[str, ...]
+    _parser: Any  # it owns what the definition points to
+
+    @classmethod
+    def parse(cls, flavour: Flavour, onnx: bytes, marked: Sequence[str]) -> Network:
+        """Parse a graph and mark weights as refittable.
+
+        Raises:
+            ArtefactError: TensorRT's parser refuses it; says why.
+        """
+        api = flavour.api
+        logger = _logger(api)
+        builder = api.Builder(logger)
+        definition = builder.create_network(flavour.strongly_typed)
+        parser = api.OnnxParser(definition, logger)
+        if not parser.parse(onnx):
+            said = parser.get_error(0).desc() if parser.num_errors else logger.last
+            raise ArtefactError(f"the graph: the parser of {flavour.name} {flavour.version} refuses it: {said}")
+        unmarked = tuple(name for name in marked if not definition.mark_weights_refittable(name))
+        return cls(flavour, logger, builder, definition, unmarked, parser)
+
+    def serialise(
+        self,
+        options: BuildOptions,
+        image: Sequence[int],
+        *,
+        capabilities: Sequence[str] = (),
+        refit: bool = False,
+        sparse: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """Build it.
+
+        Args:
+            image: channels, height, width.
+            capabilities: to build for, where the flavour lets one choose.
+            sparse: let TensorRT choose sparse kernels.
+
+        Raises:
+            EnvironmentFault: TensorRT cannot build it here; with its last error.
+            KeyboardInterrupt: stopped by SIGINT; TensorRT has given up in order.
+        """
+        api = self.flavour.api
+        config = self.builder.create_builder_config()
+        apply_settings(settings or {}, config, api)
+        profile = self.builder.create_optimization_profile()
+        shapes = [(batch, *image) for batch in (options.min_batch, options.opt_batch, options.max_batch)]
+        profile.set_shape(IMAGES, *shapes)
+        config.add_optimization_profile(profile)
+        for flag, wanted in (("REFIT_INDIVIDUAL", refit), ("SPARSE_WEIGHTS", sparse)):
+            if wanted:
+                config.set_flag(getattr(api.BuilderFlag, flag))
+        if options.workspace is not None:
+            config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace * MIB)
+        if self.flavour.builds_for_named_gpus:
+            config.num_compute_capabilities = len(capabilities)
+            for index, name in enumerate(capabilities):
+                config.set_compute_capability(api.ComputeCapability.__members__[f"SM{name.replace('.', '')}"], index)
+        with _timing_cache(config, options.timing_cache), _interruptible() as interrupted:
+            monitor = _monitor(api, progress or NoProgress(), interrupted)
+            config.progress_monitor = monitor
+            plan = self.builder.build_serialized_network(self.definition, config)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if plan is None:
+            raise EnvironmentFault(
+                f"{self.flavour.name} {self.flavour.version} cannot build the engine here: "
+                f"{self.logger.last or 'it does not say why'}; see what this machine can do: packnet doctor"
+            )
+        return bytes(plan)
+
+    def picked(self, layers: Sequence[str]) -> dict[str, bool] | None:
+        """For every layer (ONNX node name), whether the builder chose a sparse kernel; None where it did not tell."""
+        told = [line.partition(":")[2] for line in self.logger.sparsity if "picked sparse" in line]
+        if not told:
+            return None
+        names = {name.strip() for name in told[-1].split(",")}
+        return {layer: any(layer in name.split(" + ") for name in names) for layer in layers}
+
+
+def _logger(api: Any) -> Any:
+    """Prints nothing. ``last`` is the latest error, on one line; ``sparsity`` what was said about sparse layers."""
+
+    class Logger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
+        last = ""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sparsity: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= api.ILogger.ERROR:
+                self.last = " ".join(message.split())
+            elif SPARSITY_NOTE in message:
+                self.sparsity.append(message)
+
+    return Logger()
+
+
+def _monitor(api: Any, progress: Progress, interrupted: threading.Event) -> Any:
+    class Monitor(api.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            progress.phase(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress.step(phase_name, step + 1)
+            return not interrupted.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            progress.done(phase_name)
+
+    return Monitor()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """SIGINT only sets the event: an exception must not cross TensorRT's own frames."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _timing_cache(config: Any, path: Path | None) -> Iterator[None]:
+    """Kernel timings from a file, and back into it when the build is over; one that does not fit is started anew.
+
+    Raises:
+        EnvironmentFault: it cannot be read or written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        cache = config.create_timing_cache(content)
+        if cache is None or not config.set_timing_cache(cache, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+        yield
+        with replacing(path) as file:
+            file.write(bytes(config.get_timing_cache().serialize()))
+    except OSError as error:
+        raise EnvironmentFault(f"--timing-cache {path}: {error.strerror}") from error

@@ -1,0 +1,68 @@
+"""The check after a build on a GPU: every task's probe logits from the engine, held against the pack's own.
+
+Refitting has known defects (a lost Gemm bias, weights left out), and this is where they are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from packnet_deploy.errors import CheckFailed
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.parity import Difference, compare, run_skeleton
+from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import probe_batch
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class Switchable(Protocol):
+    """What is asked here: an ``Engine``, or whatever stands in for one."""
+
+    def set_task(self, name: str) -> None: ...
+    def infer(self, images: Float32Array) -> Float32Array: ...
+
+
+def verify_engine(
+    engine: Switchable, pack: Pack, tasks: Sequence[str], options: ExportOptions, plan: Path
+) -> dict[str, Difference]:
+    """Switch to every task, and once more to the first: a switch back must give the same again.
+
+    Args:
+        options: precision and image size of the engine.
+
+    Returns:
+        How far the engine's logits lie from the pack's, by task.
+
+    Raises:
+        CheckFailed: a task's differ by more than the precision explains; names plan and task.
+    """
+    images = probe_batch(input_spec(pack, options))
+    differences: dict[str, Difference] = {}
+    for task in (*tasks, tasks[0]):
+        engine.set_task(task)
+        expected = _expected(pack, task, options, images)
+        difference = compare(engine.infer(images), expected, options.type.tolerance)
+        if not difference.passes:
+            back = " when switched back to" if task in differences else ""
+            raise CheckFailed(
+                f"{plan}: task '{task}'{back}: the engine is wrong, so nothing was kept: {difference}; "
+                "try --switch bind or none, and report it with packnet doctor"
+            )
+        differences.setdefault(task, difference)
+    return differences
+
+
+def _expected(pack: Pack, task: str, options: ExportOptions, images: Float32Array) -> Float32Array:
+    """The pack's probe logits; at another image size than its own, its graph's in ONNX Runtime."""
+    weights = pack.load_task(task)
+    if options.image_size is None:
+        return weights.probe_logits
+    plain = ExportOptions(image_size=options.image_size)
+    return run_skeleton(load_skeleton(pack, plain).SerializeToString(), weights.tensors, images)

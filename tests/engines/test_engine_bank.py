@@ -1,0 +1,119 @@
+"""What the C++ runtime gives an engine is what the Python package gives it: folded, typed, masked, by the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export_networks import Network, pack_of, tiny_network
+from plans import write_plan
+
+from packnet_deploy.pack import Pack
+from packnet_deploy.trt.bank import EngineBank
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.sidecar import SparseLayer
+
+pytestmark = pytest.mark.slow
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+SHARES = {"one": 0.5, "two": 0.5, "three": 1.0}
+
+
+def dump(folder: Path, plan: Path, pack: Path) -> dict[str, Any]:
+    """What the C++ runtime makes of a pack for a plan: hashes by task and weight, or its refusal."""
+    command = [folder / "tests" / "packnet-dump-engine", plan, pack]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return answer
+
+
+def described(bank: EngineBank) -> dict[str, dict[str, str]]:
+    """The same by Python."""
+    return {
+        task.entry.name: {
+            name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+            for name, array in bank.materialise(task).items()
+        }
+        for task in bank.tasks
+    }
+
+
+def own_norms(network: Network) -> dict[str, dict[str, np.ndarray]]:
+    """Normalisation of a task's own: a scale that is negative, one that is zero, others; and a head's worth of bias."""
+    rng = np.random.default_rng(7)
+    own = {}
+    for task in ("one", "three"):
+        names = [name for name in network.tensors if name.startswith("n1.")]
+        own[task] = {name: rng.uniform(0.1, 2, 8).astype(np.float32) for name in names}
+        own[task]["n1.weight"][:2] = (-1.5, 0)
+    return own
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_golden_pack(sanitized: Path, golden: Path, tmp_path: Path, precision: str) -> None:
+    plan = tmp_path / "golden.plan"
+    _, bank = write_plan(plan, Pack.open(golden), BuildOptions(precision=precision, switch="refit"))
+    assert dump(sanitized, plan, golden) == described(bank)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_normalisation_of_a_tasks_own(sanitized: Path, tmp_path: Path, precision: str) -> None:
+    network = tiny_network()
+    network.tensors["n1.weight"][2:4] = (0, 1e-7)  # the bank is left unscaled there
+    network.tensors["a.weight"][5] *= 1e-6  # subnormal in float16
+    pack = pack_of(tmp_path / "p.pack", network, SHARES, classes={"two": 2}, own=own_norms(network))
+    plan = tmp_path / "p.plan"
+    _, bank = write_plan(plan, pack, BuildOptions(precision=precision, switch="bind", classes=5))
+    assert bank.folds
+    assert all(task.ratios for task in bank.tasks)
+    assert dump(sanitized, plan, pack.path) == described(bank)
+
+
+def test_a_pack_that_grew_fits_the_plan_of_before(sanitized: Path, tmp_path: Path) -> None:
+    network = tiny_network()
+    before = pack_of(tmp_path / "before.pack", network, {"one": 0.5})
+    plan = tmp_path / "p.plan"
+    write_plan(plan, before, BuildOptions(switch="refit"))
+    grown = pack_of(tmp_path / "grown.pack", network, SHARES)
+    _, bank = write_plan(tmp_path / "other.plan", grown, BuildOptions(switch="refit"))
+    assert dump(sanitized, plan, grown.path) == described(bank)
+
+
+def refusal(folder: Path, plan: Path, pack: Pack) -> str:
+    answer = dump(folder, plan, pack.path)
+    assert list(answer) == ["refused"]
+    return str(answer["refused"])
+
+
+def test_a_pack_that_does_not_fit_the_plan_is_refused(sanitized: Path, tmp_path: Path) -> None:
+    network = tiny_network()
+    plan, options = tmp_path / "p.plan", BuildOptions(switch="refit", precision="fp16")
+    one = pack_of(tmp_path / "one.pack", network, {"one": 0.5}, classes={"one": 3})
+    sidecar, _ = write_plan(plan, one, options)
+
+    wider = pack_of(tmp_path / "wider.pack", network, {"one": 0.5, "two": 0.5}, classes={"one": 3})
+    assert "task 2: expected at most 3 classes, the plan's logits, got 4" in refusal(sanitized, plan, wider)
+
+    own = {"two": {"b.bias": network.tensors["b.bias"] + 1}}
+    other = pack_of(
+        tmp_path / "other.pack", network, {"one": 0.5, "two": 0.5}, classes=dict.fromkeys(SHARES, 3), own=own
+    )
+    assert "task 2: biases and normalisation that the plan holds for good" in refusal(sanitized, plan, other)
+
+    large = tiny_network()
+    large.tensors["a.weight"] *= 1e6
+    too_large = pack_of(tmp_path / "large.pack", large, {"one": 0.5}, classes={"one": 3})
+    assert "'a.weight': expected values that fit fp16" in refusal(sanitized, plan, too_large)
+
+    sparse = (SparseLayer("b.weight", True, False),)
+    write_plan(plan, one, options, sparse_weights=True, sparsity=sparse)
+    assert "'b.weight': expected 2:4 sparsity" in refusal(sanitized, plan, one)
+
+    weights = tuple(dataclasses.replace(weight, name=weight.name.replace("a.", "c.")) for weight in sidecar.weights)
+    write_plan(plan, one, options, weights=weights)
+    assert "weight 'a.weight': expected [8, 3, 3, 3] in the plan, got none" in refusal(sanitized, plan, one)

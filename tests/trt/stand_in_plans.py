@@ -1,0 +1,100 @@
+"""Plans for the stand-in TensorRT: ONNX graphs, each with the sidecar that a build would have written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from export_networks import Network, pack_of, tiny_network
+from onnx import helper
+from stand_in import GPU, VERSION
+
+from packnet_deploy.export.bind import bind_task
+from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.selector import bind_selector
+from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.wire import model_buffers
+from packnet_deploy.pack import Pack
+from packnet_deploy.trt.bank import EngineBank, load_engine_bank
+from packnet_deploy.trt.sidecar import Batch, PlanTask, Sidecar, SparseLayer, write_sidecar
+
+SHARES = {"one": 0.4, "two": 0.5, "three": 0.5}
+CLASSES = {"one": 4, "two": 2, "three": 3}
+
+
+def growing_pack(path: Path) -> Pack:
+    """Three tasks with heads of different widths; the first and the last have normalisation of their own."""
+    network = tiny_network()
+    return pack_of(path, network, SHARES, classes=CLASSES, own=own_norms(network))
+
+
+def own_norms(network: Network) -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(3)
+    names = [name for name in network.tensors if name.startswith("n1.")]
+    own = {task: {name: rng.uniform(0.1, 2, 8).astype(np.float32) for name in names} for task in ("two", "three")}
+    own["two"]["n1.weight"][:2] = (-1.5, 0)
+    return own
+
+
+def first_tasks(pack: Pack, count: int) -> Pack:
+    """The pack as it was before it grew."""
+    return replace(pack, manifest=replace(pack.manifest, tasks=pack.tasks[:count]))
+
+
+def write_plan(
+    path: Path,
+    pack: Pack,
+    switch: str,
+    precision: str = "fp32",
+    batch: Batch = Batch(1, 2, 4),  # noqa: B008
+    image_size: int | None = None,
+    classes: int = 0,
+    task: str = "one",
+) -> Sidecar:
+    """Write plan and sidecar for every task of ``pack``; with switch none for ``task``."""
+    options = ExportOptions(precision=precision, image_size=image_size)
+    bank = load_engine_bank(pack, options, classes)
+    content = _graph(pack, switch, options, bank, task)
+    path.write_bytes(content)
+    tasks = (pack.task(task),) if switch == "none" else pack.tasks
+    sidecar = Sidecar(
+        flavour="tensorrt",
+        tensorrt=VERSION,
+        gpu=GPU,
+        compute_capabilities=(GPU.compute_capability,),
+        switch=switch,
+        precision=precision,
+        batch=batch,
+        input=input_spec(pack, options),
+        classes=tasks[0].classes if switch == "none" else bank.classes,
+        fixed_sha256=bank.fixed_sha256,
+        graph_sha256=pack.manifest.graph_sha256,
+        onnx_sha256=hashlib.sha256(content).hexdigest(),
+        tasks=tuple(PlanTask(entry.name, entry.index, entry.classes, entry.sha256) for entry in tasks),
+        weights=bank.weights if switch in ("refit", "bind") else (),
+        folds=bank.folds,
+        sparse_weights=False,
+        sparsity=tuple(SparseLayer(name, False, False) for name in bank.values),
+        plan_sha256=hashlib.sha256(content).hexdigest(),
+        plan_bytes=len(content),
+    )
+    write_sidecar(sidecar, path)
+    return sidecar
+
+
+def _graph(pack: Pack, switch: str, options: ExportOptions, bank: EngineBank, task: str) -> bytes:
+    if switch == "none":
+        bound, _ = bind_task(pack, task, options)
+        return b"".join(model_buffers(bound.model, bound.tensors))
+    if switch == "selector":
+        selecting = replace(options, layout="selector")
+        bound = bind_selector(pack, load_folded_bank(pack, selecting), selecting)
+        return b"".join(model_buffers(bound.model, bound.tensors))
+    for weight in bank.weights:
+        bank.model.graph.input.append(
+            helper.make_tensor_value_info(weight.name, bank.precision.data_type, weight.shape)
+        )
+    return b"".join(model_buffers(bank.model, bank.fixed))
