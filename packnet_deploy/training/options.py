@@ -24,6 +24,7 @@ CHOICES = {
     "value_dtype": ("float32", "float16", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
 }
+DEPTHWISE = "depthwise"  # in place of a pattern in layer_rates
 _RANGES: dict[str, tuple[float, float]] = {
     "prune_rate": (0, 1),
     "prune_steps": (1, math.inf),
@@ -80,7 +81,9 @@ class TrainOptions:
     layers: str = option("all", "Which layers the task may change besides its head: all, fc or classifier (none).")
     separate: tuple[str, ...] = option((), "What an added task has of its own instead of task 1's: biases, norm")
     prune_rate: float = option(0.75, "Fraction of the task's weights to give back, 0..1.")
-    layer_rates: tuple[str, ...] = option((), "Another rate for some layers: 'features.*=0.5', by parameter name")
+    layer_rates: tuple[str, ...] = option(
+        (), "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0'"
+    )
     prune_steps: int = option(1, "Prune in so many steps, the retraining epochs shared out between them.")
     epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
     lr: float = option(0.001, "Learning rate.")

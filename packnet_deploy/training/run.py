@@ -219,7 +219,7 @@ class TaskTraining:
 
     def prune(self, part: float) -> None:
         """Give back ``part`` of what the whole pruning gives back."""
-        self.network.prune(rates(self.options, part, [param.name for param in self.network.packable]))
+        self.network.prune(rates(self.options, part, self.network.packable))
 
     def freeze(self) -> None:
         """The task's weights are final."""

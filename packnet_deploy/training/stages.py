@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.training.options import TrainOptions, layer_rate
+from packnet_deploy.pack import ParamSpec
+from packnet_deploy.training.options import DEPTHWISE, TrainOptions, layer_rate
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,21 @@ def _schedule(options: TrainOptions, epochs: int, lr: float, milestones: tuple[i
     return Schedule(epochs, lr, milestones, options.optimizer, options.momentum, options.weight_decay, options.amp)
 
 
-def rates(options: TrainOptions, part: float, names: Sequence[str]) -> dict[str, float]:
+def rates(options: TrainOptions, part: float, packable: Sequence[ParamSpec]) -> dict[str, float]:
     """The prune rate of every packable parameter; among rules that match, the last one counts.
 
+    The rule ``depthwise`` matches convolutions of one input channel a filter, which a network need not have.
+
     Raises:
-        UsageError: a rule matches none of them.
+        UsageError: another rule matches none of them.
     """
+    names = [param.name for param in packable]
+    depthwise = [param.name for param in packable if len(param.shape) > 2 and param.shape[1] == 1]
     chosen = dict.fromkeys(names, options.prune_rate)
     for rule in options.layer_rates:
         pattern, rate = layer_rate(rule)
-        matching = [name for name in names if fnmatchcase(name, pattern)]
-        if not matching:
+        matching = depthwise if pattern == DEPTHWISE else [name for name in names if fnmatchcase(name, pattern)]
+        if not matching and pattern != DEPTHWISE:
             raise UsageError(
                 f"--layer-rate {rule}: matches no packable parameter; they are named like {', '.join(names[:3])}"
             )

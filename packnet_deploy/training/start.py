@@ -13,7 +13,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import LayerCapacity, Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.options import DEPTHWISE, TrainOptions
 
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
@@ -47,7 +47,7 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         layers="all",
         separate=(),
         prune_rate=NETWORK_RATE,
-        layer_rates=(),
+        layer_rates=(f"{DEPTHWISE}=0",),  # a percent of the weights, and none to spare: docs/results.md
         prune_steps=1,
         epochs=0,
         milestones=None,

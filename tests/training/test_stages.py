@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from packnet_deploy.errors import UsageError
+from packnet_deploy.pack import ParamSpec
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.stages import Fit, Prune, Schedule, Stage, rates, stages
 
@@ -114,6 +115,7 @@ def test_a_schedule_without_milestones_stays_where_it_is() -> None:
 # -- each layer's rate ---------------------------------------------------------------------------------------------
 
 NAMES = ("features.0.weight", "features.3.weight", "classifier.1.weight")
+PACKABLE = [ParamSpec(name, shape) for name, shape in zip(NAMES, ((8, 3, 3, 3), (8, 1, 3, 3), (4, 1)), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +128,17 @@ NAMES = ("features.0.weight", "features.3.weight", "classifier.1.weight")
         (("features.3.*=0", "features.*=0.5"), 1, (0.5, 0.5, 0.8)),
         (("features.?.weight=0.6",), 0.5, (0.3, 0.3, 0.4)),
         (("*=0.2", "classifier.1.weight=1"), 1, (0.2, 0.2, 1)),
+        (("depthwise=0",), 1, (0.8, 0, 0.8)),
+        (("depthwise=0", "features.*=0.5"), 1, (0.5, 0.5, 0.8)),
     ],
 )
 def test_the_last_rule_that_matches_counts(rules: tuple[str, ...], part: float, expected: tuple[float, ...]) -> None:
-    found = rates(TrainOptions(prune_rate=0.8, layer_rates=rules), part, NAMES)
+    found = rates(TrainOptions(prune_rate=0.8, layer_rates=rules), part, PACKABLE)
     assert found == pytest.approx(dict(zip(NAMES, expected, strict=True)))
+
+
+def test_a_network_need_not_have_depthwise_layers() -> None:
+    assert rates(TrainOptions(layer_rates=("depthwise=0",)), 1, PACKABLE[:1]) == {NAMES[0]: 0.75}
 
 
 @pytest.mark.parametrize("rule", ["Features.*=0.5", "features=0.5", "fc.weight=0"])
@@ -139,4 +147,4 @@ def test_a_rule_for_no_layer_at_all_names_some_that_there_are(rule: str) -> None
         UsageError,
         match=rf"--layer-rate {rule}: matches no packable .* like features\.0\.weight, ".replace("*=", r"\*="),
     ):
-        rates(TrainOptions(layer_rates=(rule,)), 1, NAMES)
+        rates(TrainOptions(layer_rates=(rule,)), 1, PACKABLE)
