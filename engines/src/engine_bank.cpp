@@ -1,20 +1,17 @@
 #include "packnet/engine_bank.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <map>
 #include <new>
-#include <optional>
 
 #include "folding.h"
-#include "narrow.h"
 #include "outputs.h"
 #include "packnet/bank.h"
 #include "parallel.h"
 #include "pattern.h"
 #include "sha256.h"
 #include "text.h"
+#include "typed.h"
 
 namespace packnet {
 
@@ -52,65 +49,14 @@ Memory allocate(const SwitchedWeight& weight) {
     return memory;
 }
 
-/// Round weights number begin..end of a tensor to the type.
-void convert(const std::string& name, Precision type, const float* values, std::byte* out, std::size_t begin,
-             std::size_t end) {
-    if (type == Precision::fp32) {
-        std::memcpy(out + begin * 4, values + begin, (end - begin) * 4);
-        return;
-    }
-    for (std::size_t i = begin; i < end; ++i) {
-        const bool half = type == Precision::fp16;
-        const std::uint16_t bits = half ? detail::half_of(values[i]) : detail::bfloat16_of(values[i]);
-        const std::uint16_t infinite = half ? 0x7c00 : 0x7f80;
-        if ((bits & 0x7fff) == infinite && !std::isinf(values[i])) {
-            throw Error({}, "tensor " + detail::in_quotes(name), std::string("values that fit ") + name_of(type),
-                        std::to_string(values[i]), "use a plan of fp32 or bf16");
-        }
-        std::memcpy(out + 2 * i, &bits, 2);
-    }
-}
-
 Memory converted(const SwitchedWeight& weight, const Tensor& tensor) {
     if (tensor.shape != weight.shape) {
         throw Error({}, "weight " + detail::in_quotes(weight.name), detail::listed(weight.shape) + " as in the plan",
                     detail::listed(tensor.shape), kBuildAgain);
     }
     Memory memory = allocate(weight);
-    convert(weight.name, weight.dtype, tensor.values.data(), memory.get(), 0, weight.size);
+    detail::convert(weight.name, weight.dtype, tensor.values.data(), memory.get(), 0, weight.size);
     return memory;
-}
-
-/// Multiply by a task's factor, as the kernels on a GPU do.
-void multiply(Precision type, std::byte* weights, std::size_t from, std::size_t to, float factor) {
-    if (type == Precision::fp32) {
-        for (std::size_t i = from; i < to; ++i) {
-            float value;
-            std::memcpy(&value, weights + 4 * i, 4);
-            value *= factor;
-            std::memcpy(weights + 4 * i, &value, 4);
-        }
-        return;
-    }
-    for (std::size_t i = from; i < to; ++i) {
-        std::uint16_t bits;
-        std::memcpy(&bits, weights + 2 * i, 2);
-        bits = type == Precision::fp16 ? detail::half_of(detail::float_of_half(bits) * factor)
-                                       : detail::bfloat16_of(detail::float_of_bfloat16(bits) * factor);
-        std::memcpy(weights + 2 * i, &bits, 2);
-    }
-}
-
-/// Weights of owners below `task`, bit patterns of type Bits; zeros for the others.
-template <typename Bits>
-void mask(const std::byte* values, const std::uint8_t* owners, std::byte* out, std::size_t begin, std::size_t end,
-          std::uint8_t task) {
-    for (std::size_t i = begin; i < end; ++i) {
-        Bits bits;
-        std::memcpy(&bits, values + i * sizeof bits, sizeof bits);
-        bits = owners[i] < task ? bits : Bits{0};
-        std::memcpy(out + i * sizeof bits, &bits, sizeof bits);
-    }
 }
 
 /// A head with zeros for the classes it does not have; any other tensor as it is.
@@ -147,6 +93,7 @@ struct EngineBank::Content {
     std::vector<SwitchedWeight> weights;
     std::vector<Banked> banked;  // by weight; empty where it is not banked
     std::vector<Side> sides;     // by task
+    bool dropped = false;        // of `banked`, the memory
 
     void take_banked(Bank bank, const Scales& scales, unsigned threads);
     void add_side(const Sidecar& plan, Tensors tensors, const Scales& factors, const Scales& scales,
@@ -177,7 +124,7 @@ void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned 
         detail::parallel_for(chunks, threads, [&](std::size_t chunk) {
             const std::size_t begin = chunk * detail::kChunk, end = std::min(weight.size, begin + detail::kChunk);
             if (scale != scales.end()) detail::scale_in_place(values.get(), begin, end, scale->second);
-            convert(weight.name, weight.dtype, values.get(), target.values.get(), begin, end);
+            detail::convert(weight.name, weight.dtype, values.get(), target.values.get(), begin, end);
             for (std::size_t j = begin; j < end; ++j)
                 target.owners[j] = static_cast<std::uint8_t>(target.owners[j] - 1);
         });
@@ -249,12 +196,11 @@ void EngineBank::Content::materialise(int task, std::size_t index, std::size_t b
         return;
     }
     const Banked& from = banked[index];
-    const auto masked = weight.dtype == Precision::fp32 ? mask<std::uint32_t> : mask<std::uint16_t>;
-    masked(from.values.get(), from.owners.get(), out, begin, end, static_cast<std::uint8_t>(task));
+    detail::mask(weight.dtype, from.values.get(), from.owners.get(), out, begin, end, static_cast<std::uint8_t>(task));
     const Factors<float>& ratio = side.ratios[index];
     if (ratio.values.empty()) return;
     ratio.for_each_run(begin, end, [&](std::size_t run, std::size_t to, float factor) {
-        multiply(weight.dtype, out, run, to, factor);
+        detail::multiply(weight.dtype, out, run, to, factor);
     });
 }
 
@@ -311,8 +257,14 @@ const std::byte* EngineBank::tensor(int task, std::size_t weight) const {
     return content_->sides[static_cast<std::size_t>(task) - 1].tensors.at(weight).get();
 }
 
+void EngineBank::drop_bank() noexcept {
+    for (Banked& weight : content_->banked) weight = {};
+    content_->dropped = true;
+}
+
 void EngineBank::materialise(int task, const std::vector<std::byte*>& out, unsigned threads) const {
     detail::check_task(task, 1, tasks());
+    if (content_->dropped) throw Error({}, "bank", "in memory", "dropped");
     if (out.size() != weights().size()) {
         throw Error({}, "outputs", std::to_string(weights().size()) + ", one per weight", std::to_string(out.size()));
     }

@@ -153,15 +153,19 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
 
 def _describe_plan(path: Path) -> dict[str, Any]:
     from packnet_deploy.pack import file_sha256
+    from packnet_deploy.trt.sidecar import read_sidecar, sidecar_path
 
-    sidecar = path.with_suffix(path.suffix + ".json")
-    return {
+    about: dict[str, Any] = {
         "kind": "plan",
         "path": str(path),
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
-        "sidecar": str(sidecar) if sidecar.exists() else None,
+        "sidecar": None,
     }
+    if sidecar_path(path).exists():
+        about["sidecar"] = json.loads(read_sidecar(path).to_bytes())
+        about["fits"] = about["sidecar"]["plan_sha256"] == about["sha256"]
+    return about
 
 
 def _shape(value: Any) -> list[int | str]:
@@ -247,9 +251,36 @@ def _print_onnx(about: dict[str, Any]) -> None:
 
 
 def _print_plan(about: dict[str, Any]) -> None:
-    from packnet_deploy.cli.show import console, size
+    from packnet_deploy.cli.show import console, size, table
 
-    screen = console()
+    screen, known = console(), about["sidecar"]
     screen.print(f"{about['path']}: TensorRT plan, {size(about['bytes'])}, sha256 {about['sha256']}", soft_wrap=True)
-    if about["sidecar"] is None:
+    if known is None:
         screen.print("no sidecar beside it: which GPU, TensorRT version and pack it was built for cannot be told")
+        return
+    if not about["fits"]:
+        screen.print(
+            f"ITS SIDECAR IS ANOTHER PLAN'S, of sha256 {known['plan_sha256']}: restore both, or build it again"
+        )
+    gpu = f", on {known['gpu']['name']}" if known["gpu"] else ", without a GPU"
+    batch, side = known["batch"], "x".join(map(str, known["input"]["shape"]))
+    for name, text in {
+        "built by": f"{known['flavour']} {known['tensorrt']}{gpu}",
+        "runs on": f"compute capability {', '.join(known['compute_capabilities'])}",
+        "switch": known["switch"],
+        "images": f"{batch['least']} to {batch['most']} (best {batch['best']}) of {side}",
+        "precision": known["precision"],
+        "logits": known["classes"],
+        "tasks": ", ".join(f"{task['name']} ({task['classes']} classes)" for task in known["tasks"]),
+        "weights": f"{len(known['weights'])} change with the task" if known["weights"] else "none change with the task",
+    }.items():
+        screen.print(f"{name:<10} {text}", soft_wrap=True)
+    if not known["sparse_weights"]:
+        eligible = sum(layer["eligible"] for layer in known["sparsity"])
+        screen.print(f"sparsity   no sparse kernels ({eligible} of {len(known['sparsity'])} layers keep to 2:4)")
+        return
+    layers = table("Sparse kernels", ("layer", "may be sparse", "for later tasks too", "is sparse"), ())
+    told = {None: "not told", True: "yes", False: ""}
+    for layer in known["sparsity"]:
+        layers.add_row(layer["name"], *(told[layer[key]] for key in ("eligible", "promised", "picked")))
+    screen.print(layers)

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="DIR", help="Compare on the test images of this set.  [default: the probe batch]")
 @click.option("--layout", default="dense", show_default=True, help="Compare exports of this layout.")
 @click.option("--precision", default="fp32", show_default=True, help="Compare exports of this precision.")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    help="Check an engine on the GPU here instead: switch it to every task, compare its logits with the pack's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def command(
@@ -39,6 +44,7 @@ def command(
     data: str | None,
     layout: str,
     precision: str,
+    plan: Path | None,
     as_json: bool,
 ) -> None:
     """Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime.
@@ -51,13 +57,36 @@ def command(
     from packnet_deploy.export.options import ExportOptions
 
     opened = open_chosen(pack)
+    if against is not None and plan is not None:
+        raise UsageError("--against, --plan: expected one of them, got both")
     if against is not None:
         _compare(opened, tasks, against, data, ExportOptions(layout=layout, precision=precision), as_json)
         return
     for name in ("tasks", "data", "layout", "precision"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"--{name.removesuffix('s')}: only a comparison takes it; say --against torch or onnxrt")
+    if plan is not None:
+        _check_plan(opened, plan, as_json)
+        return
     _check(opened, as_json)
+
+
+def _check_plan(opened: Pack, plan: Path, as_json: bool) -> None:
+    from packnet_deploy.cli.show import console, table
+    from packnet_deploy.trt.check import export_options
+    from packnet_deploy.trt.engine import Engine
+    from packnet_deploy.trt.verify import verify_engine
+
+    with Engine.load(plan, opened) as engine:
+        options = export_options(engine.sidecar, opened)
+        differences = verify_engine(engine, opened, engine.tasks, options, plan)
+    if as_json:
+        click.echo(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
+        return
+    shown = table("", ("task",), ("logits differ by", "allowed"))
+    for task, difference in differences.items():
+        shown.add_row(task, f"{difference.max_difference:.2g}", f"{difference.allowed:.2g}")
+    console().print(shown)
 
 
 def _check(opened: Pack, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from packnet_deploy.errors import UsageError
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.device import Device
-from packnet_deploy.trt.layout import Array, TaskArrays, fill_bank, layout_of, task_arrays
+from packnet_deploy.trt.layout import Array, TaskArrays, flat_bank, layout_of, task_arrays
 
 BANKS = ("device", "host")
 CHUNK = 1 << 24  # weights in the staging buffer: copies so long that launches cost nothing beside them
@@ -78,8 +78,7 @@ class WeightBuffer:
         device.load_kernels()
         self._out = device.allocate(layout.bytes)
         self.addresses = {slot.weight.name: layout.address(slot, self._out) for slot in layout.slots}
-        values, owners = np.empty(layout.banked, layout.dtype), np.empty(layout.banked, np.uint8)
-        fill_bank(layout, bank, values, owners)
+        values, owners = flat_bank(layout, bank)
         self._bank = DeviceBank(device, values, owners) if where == "device" else HostBank(device, values, owners)
         self._tasks = {task.entry.name: self._pinned(task_arrays(layout, task)) for task in bank.tasks}
         self._ratios = device.allocate(max(arrays.ratios.nbytes for arrays in self._tasks.values()))

@@ -69,6 +69,8 @@ def build_plan(
         raise EnvironmentFault(f"{path.parent}: no such folder; make it first")
     settings = read_settings(options.config) if options.config is not None else {}
     flavour, gpu = load_flavour(options.backend), find_gpu()
+    if options.timing_cache is not None and not flavour.times_kernels:
+        raise UsageError(f"--timing-cache: {flavour.name} times no kernels when it builds; leave it out")
     capabilities = _capabilities(flavour, gpu, options)
     graph = engine_graph(pack, options, task)
     if options.sparsity == "require" and not graph.may_be_sparse:
@@ -184,7 +186,9 @@ def _sidecar(
 def _notes(flavour: Flavour, options: BuildOptions, graph: EngineGraph, runs: bool) -> tuple[str, ...]:
     notes = []
     if not runs:
-        notes.append("not run: there is no GPU here that it fits; packnet verify --against tensorrt does it there")
+        notes.append(
+            "not run, because there is no GPU here that it fits; packnet verify --plan does it where there is one"
+        )
     elif not options.verify:
         notes.append("not run, as asked for: --no-verify")
     gemm = any(node.op_type == "Gemm" for node in graph.bank.model.graph.node)

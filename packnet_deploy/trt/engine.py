@@ -232,9 +232,10 @@ class Engine:
         self._ran = batch
 
     def _load(self, content: bytes) -> None:
-        self._loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
-        self._switch.attach(self._loaded)
-        self._loaded.bind({**self._addresses, **self._switch.inputs})
+        loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
+        loaded.bind({**self._addresses, **self._switch.inputs})
+        self._switch.attach(loaded)
+        self._loaded = loaded
 
     def _unload(self) -> None:
         with contextlib.suppress(EnvironmentFault):  # what is enqueued must not meet an engine that is gone

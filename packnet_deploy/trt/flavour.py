@@ -47,6 +47,11 @@ class Flavour:
         return self.name == "tensorrt-rtx"
 
     @property
+    def times_kernels(self) -> bool:
+        """Whether it chooses kernels by timing them, and so has a timing cache; else when an engine first runs."""
+        return self.name == "tensorrt"
+
+    @property
     def compute_capabilities(self) -> tuple[str, ...]:
         """Those that a build can name, such as "8.6"; empty where it cannot."""
         if not self.builds_for_named_gpus:

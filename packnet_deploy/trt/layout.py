@@ -96,14 +96,15 @@ def layout_of(weights: Sequence[Weight], dtype: np.dtype[Any]) -> Layout:
     return Layout(tuple(slots), banked, end, dtype)
 
 
-def fill_bank(layout: Layout, bank: EngineBank, values: Array, owners: npt.NDArray[np.uint8]) -> None:
-    """Write the bank into two flat arrays of length ``layout.banked``."""
-    values[:], owners[:] = 0, FREE
+def flat_bank(layout: Layout, bank: EngineBank) -> tuple[Array, npt.NDArray[np.uint8]]:
+    """Values and owners, ``layout.banked`` of each."""
+    values, owners = np.zeros(layout.banked, layout.dtype), np.full(layout.banked, FREE, np.uint8)
     for slot in layout.slots:
         if slot.weight.banked:
             place = slice(slot.start, slot.start + slot.weight.count)
             values[place] = bank.values[slot.weight.name].reshape(-1)
             owners[place] = bank.owners[slot.weight.name].reshape(-1)
+    return values, owners
 
 
 def task_arrays(layout: Layout, task: EngineTask) -> TaskArrays:

@@ -14,6 +14,7 @@ from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.sidecar import Sidecar
 
 IMAGES, LOGITS, TASK = "images", "logits", "task"
+DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
 
 
 class LoadedEngine:
@@ -34,6 +35,7 @@ class LoadedEngine:
         self.logger = error_logger(self.api)
         self._plan = plan
         self._shape = sidecar.input.shape
+        self._classes = sidecar.classes
         self._batch = 0  # the context's; none yet
         self._runtime = self.api.Runtime(self.logger)
         self.engine = self._runtime.deserialize_cuda_engine(content)
@@ -63,6 +65,9 @@ class LoadedEngine:
         if batch != self._batch:
             if not self.context.set_input_shape(IMAGES, (batch, *self._shape)):
                 raise self.failure(f"TensorRT refuses a batch of {batch}")
+            if (got := tuple(self.context.get_tensor_shape(LOGITS))) != (batch, self._classes):
+                self._batch = 0  # it would write past the end of the buffer
+                raise self.failure(f"expected logits {[batch, self._classes]}, as the sidecar says, got {list(got)}")
             self._batch = batch
         if not self.context.execute_async_v3(stream):
             raise self.failure("TensorRT cannot run the engine")
@@ -77,16 +82,22 @@ class LoadedEngine:
         self.context = self.engine = self._runtime = None
 
     def _check_tensors(self, sidecar: Sidecar) -> None:
-        expected = {IMAGES, LOGITS}
-        expected |= {TASK} if sidecar.switch == "selector" else set()
-        expected |= {weight.name for weight in sidecar.weights} if sidecar.switch == "bind" else set()
-        got = {self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)}
-        if got != expected:
-            odd = ", ".join(sorted(got ^ expected)[:3])
-            raise ArtefactError(
-                f"{self._plan}: expected the inputs and outputs that its sidecar names, {len(expected)} in all, got "
-                f"{len(got)} (not in both: {odd}); build the plan again"
+        """The engine reads and writes at the addresses that it is given as far as its own shapes say."""
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {IMAGES: ("FLOAT", (-1, *sidecar.input.shape))}
+        if sidecar.switch == "selector":
+            expected[TASK] = ("INT32", (1,))
+        if sidecar.switch == "bind":
+            expected |= {weight.name: (DATA_TYPES[weight.dtype], weight.shape) for weight in sidecar.weights}
+        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
+        if odd := sorted({*names} ^ {*expected, LOGITS}):
+            raise self.failure(
+                f"expected the {len(expected) + 1} inputs and outputs that its sidecar names, got {len(names)} "
+                f"(not in both: {', '.join(odd[:3])})"
             )
+        for name, (dtype, shape) in {**expected, LOGITS: ("FLOAT", None)}.items():
+            got = self.engine.get_tensor_dtype(name), tuple(self.engine.get_tensor_shape(name))
+            if got[0] != getattr(self.api.DataType, dtype) or shape not in (None, got[1]):
+                raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
 
 
 def error_logger(api: Any) -> Any:

@@ -18,10 +18,8 @@ import numpy as np
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.buffer import WeightBuffer
 from packnet_deploy.trt.device import Device
-from packnet_deploy.trt.loader import TASK, LoadedEngine
+from packnet_deploy.trt.loader import DATA_TYPES, TASK, LoadedEngine
 from packnet_deploy.trt.sidecar import PlanTask, Sidecar
-
-DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
 
 
 class Switch:

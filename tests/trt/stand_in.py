@@ -28,6 +28,7 @@ VERSION = "10.13.3.9"
 GPU = Gpu("Stand-in", "8.6", "13.0", 1 << 33)
 STREAM = 4711
 TYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+TYPES["int32"] = np.dtype(np.int32)
 
 
 def at(address: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -64,12 +65,11 @@ class StandInDevice:
     def allocate(self, size: int) -> int:
         self.allocated += size
         memory = self.pinned(size + 256)
-        memory[:] = 0xA5  # what is in new memory is nobody's business
         start = int(memory.ctypes.data)
         return start + -start % 256
 
     def pinned(self, size: int) -> np.ndarray:
-        self.memory.append(np.empty(size, np.uint8))
+        self.memory.append(np.full(size, 0xFF, np.uint8))  # not a number, in any type: new memory holds nothing to use
         return self.memory[-1]
 
     def load_kernels(self) -> None:
@@ -142,7 +142,14 @@ class StandInDevice:
 
 
 class StandInDataType(enum.Enum):
-    FLOAT, HALF, BF16 = "fp32", "fp16", "bf16"
+    FLOAT, HALF, BF16, INT32 = "fp32", "fp16", "bf16", "int32"
+
+
+OF_ONNX = {
+    "tensor(float)": StandInDataType.FLOAT,
+    "tensor(float16)": StandInDataType.HALF,
+    "tensor(int32)": StandInDataType.INT32,
+}
 
 
 class StandInLogger:
@@ -172,6 +179,16 @@ class StandInEngine:
     def get_tensor_name(self, index: int) -> str:
         return (*self.inputs, "logits")[index]
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(size if isinstance(size, int) else -1 for size in self._tensor(name).shape)
+
+    def get_tensor_dtype(self, name: str) -> StandInDataType:
+        return OF_ONNX[self._tensor(name).type]
+
+    def _tensor(self, name: str) -> Any:
+        tensors = (*self.session.get_inputs(), *self.session.get_outputs())
+        return next(tensor for tensor in tensors if tensor.name == name)
+
     def create_execution_context(self) -> StandInContext:
         return StandInContext(self)
 
@@ -188,7 +205,12 @@ class StandInContext:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.batch = shape
-        return name == "images"
+        least, most = self.engine.trt.batch
+        return name == "images" and least <= shape[0] <= most
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        assert name == "logits"
+        return self.batch[0], self.engine.trt.classes or self.engine.get_tensor_shape("logits")[1]
 
     def execute_async_v3(self, stream: int) -> bool:
         trt, shape, addresses = self.engine.trt, self.batch, dict(self.addresses)
@@ -196,14 +218,12 @@ class StandInContext:
 
         def work() -> None:
             feeds = {"images": at(addresses["images"], int(np.prod(shape)), np.dtype(np.float32)).reshape(shape)}
+            assert np.isfinite(feeds["images"]).all()
             for node in self.engine.session.get_inputs()[1:]:
                 if node.name in self.engine.weights:
                     feeds[node.name] = self.engine.weights[node.name]
                 else:
-                    dtype = {"tensor(int32)": np.dtype(np.int32), "tensor(float16)": TYPES["fp16"]}.get(
-                        node.type, TYPES["fp32"]
-                    )
-                    flat = at(addresses[node.name], int(np.prod(node.shape)), dtype)
+                    flat = at(addresses[node.name], int(np.prod(node.shape)), TYPES[OF_ONNX[node.type].value])
                     feeds[node.name] = flat.reshape(node.shape)
             (logits,) = self.engine.session.run(["logits"], feeds)
             at(addresses["logits"], logits.size, logits.dtype)[:] = logits.reshape(-1)
@@ -216,6 +236,8 @@ class StandInTensorRT:
     """What ``Flavour.api`` is made of. Its plans are ONNX graphs whose inputs are the weights.
 
     Attributes:
+        batch: the fewest and the most images that engines take.
+        classes: how wide engines' logits are; 0 for as wide as the graph's.
         refuses: a weight at which the next refit stops, those before it replaced.
         surplus: a weight that engines take besides those of the graph.
     """
@@ -224,6 +246,8 @@ class StandInTensorRT:
     TensorLocation = enum.Enum("TensorLocation", "HOST DEVICE")
     __version__ = VERSION
     surplus: tuple[str, ...] = ()
+    batch = (1, 4)
+    classes = 0
 
     def __init__(self, device: StandInDevice, switch: str) -> None:
         self.device, self.switch = device, switch
@@ -251,8 +275,7 @@ class StandInTensorRT:
         if self.switch != "refit":
             return StandInEngine(session, names, {}, self)
         weights = {
-            node.name: np.full(node.shape, np.nan, TYPES["fp16" if node.type == "tensor(float16)" else "fp32"])
-            for node in session.get_inputs()[1:]
+            node.name: np.full(node.shape, np.nan, TYPES[OF_ONNX[node.type].value]) for node in session.get_inputs()[1:]
         }
         return StandInEngine(session, names[:1], weights, self)
 

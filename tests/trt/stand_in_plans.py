@@ -26,15 +26,18 @@ CLASSES = {"one": 4, "two": 2, "three": 3}
 
 
 def growing_pack(path: Path) -> Pack:
-    """Three tasks with heads of different widths; the first and the last have normalisation of their own."""
+    """Three tasks with heads of different widths; all but the first have normalisation of their own."""
     network = tiny_network()
     return pack_of(path, network, SHARES, classes=CLASSES, own=own_norms(network))
 
 
 def own_norms(network: Network) -> dict[str, dict[str, np.ndarray]]:
     rng = np.random.default_rng(3)
-    names = [name for name in network.tensors if name.startswith("n1.")]
-    own = {task: {name: rng.uniform(0.1, 2, 8).astype(np.float32) for name in names} for task in ("two", "three")}
+    norms = {name: array.shape for name, array in network.tensors.items() if name.startswith(("n1.", "n2."))}
+    own = {
+        task: {name: rng.uniform(0.1, 2, shape).astype(np.float32) for name, shape in norms.items()}
+        for task in ("two", "three")
+    }
     own["two"]["n1.weight"][:2] = (-1.5, 0)
     return own
 

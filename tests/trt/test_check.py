@@ -166,7 +166,7 @@ def test_a_later_task_that_brings_its_own_of_what_the_plan_has_for_good(tmp_path
     sidecar = write_plan(tmp_path / "tiny.plan", first_tasks(pack, 2), "refit")
     assert "a.bias" not in [weight.name for weight in sidecar.weights]
     with pytest.raises(
-        ArtefactError, match=r"tensor 'a\.bias': expected the same for every task, as the plan was built"
+        ArtefactError, match=r"tensor '[ab]\.bias': expected the same for every task, as the plan was built"
     ):
         load_checked_bank(tmp_path / "tiny.plan", sidecar, pack)
 

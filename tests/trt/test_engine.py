@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.pack import probe_batch
 from packnet_deploy.trt import engine as engine_module
 from packnet_deploy.trt.engine import Engine
-from packnet_deploy.trt.sidecar import Batch
+from packnet_deploy.trt.sidecar import Batch, write_sidecar
 
 TASKS = tuple(SHARES)
 
@@ -98,12 +99,16 @@ def test_tasks_trained_after_the_build_need_no_new_plan(bench: Bench, switch: st
 def test_any_number_of_images(bench: Bench) -> None:
     """Of 11 images the plan takes at most 4 and at least 3 at once: two parts of 4, and 3."""
     with bench.load("bind", batch=Batch(3, 3, 4)) as engine:
+        bench.trt.batch = (3, 4)
         engine.set_task("two")
         images = np.random.default_rng(0).standard_normal((11, *engine.sidecar.input.shape), dtype=np.float32)
+        alone = engine.infer(images[:1])
+        bench.device.log.clear()
         together = engine.infer(images)
         assert together.shape == (11, 2)
         assert together.dtype == np.float32
         assert [entry for entry in bench.device.log if entry.startswith("run")] == ["run 4", "run 4", "run 3"]
+        np.testing.assert_allclose(alone, together[:1], rtol=1e-5, atol=1e-5)
         for count in (1, 2, 3, 5, 10):
             np.testing.assert_allclose(engine.infer(images[:count]), together[:count], rtol=1e-5, atol=1e-5)
         every_other = images[::2]
@@ -150,7 +155,7 @@ def test_a_refit_in_order(bench: Bench) -> None:
         assert log == ["synchronise", "mask 1", "upload", "refit", "synchronise"]
         log.clear()
         engine.set_task("three")
-        assert log == ["synchronise", "mask 3", "upload", "upload", "scale", "refit", "synchronise"]
+        assert log == ["synchronise", "mask 3", "upload", "upload", "scale", "scale", "refit", "synchronise"]
         log.clear()
         engine.set_task("three")
         assert log == []
@@ -162,7 +167,7 @@ def test_binding_and_selecting_in_order(bench: Bench) -> None:
     with bench.load("bind") as engine:
         bench.device.log.clear()
         engine.set_task("two")
-        assert bench.device.log == ["synchronise", "mask 2", "upload", "upload", "scale", "synchronise"]
+        assert bench.device.log == ["synchronise", "mask 2", "upload", "upload", "scale", "scale", "synchronise"]
     with bench.load("selector") as engine:
         bench.device.log.clear()
         engine.set_task("two")
@@ -267,8 +272,35 @@ def test_a_plan_that_tensorrt_does_not_know_is_refused_with_its_words(
 
 def test_an_engine_with_other_inputs_is_refused(bench: Bench) -> None:
     bench.load("bind").close()
-    with pytest.raises(ArtefactError, match=r"expected the inputs and outputs .* 7 in all, got 2 \(not in both: a\."):
+    with pytest.raises(ArtefactError, match=r"expected the 8 inputs and outputs .* got 2 \(not in both: a\."):
         bench.load_again("refit")  # the engine is a refittable one, the sidecar speaks of bound weights
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("bind", r"tensor 'head.weight': expected FLOAT \(4, 40\), as its sidecar says, got .*FLOAT.*\(6, 40\)"),
+        ("refit", r"weight 'head.weight': the sidecar has 160 of fp32, the engine 240 of"),
+    ],
+)
+def test_an_engine_that_reads_past_the_end_of_a_weight_is_refused(bench: Bench, switch: str, message: str) -> None:
+    """The plan is of 6 logits, its sidecar of another build, of 4; no byte of either is damaged."""
+    narrow = write_plan(bench.plan, bench.pack, switch)
+    wide = write_plan(bench.plan, bench.pack, switch, classes=6)
+    write_sidecar(replace(narrow, plan_sha256=wide.plan_sha256, plan_bytes=wide.plan_bytes), bench.plan)
+    with pytest.raises(ArtefactError, match=message):
+        bench.load_again(switch)
+
+
+def test_an_engine_that_writes_past_the_end_of_the_logits_does_not_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandInTensorRT, "classes", 6)
+    with bench.load("none") as engine:
+        for _ in range(2):
+            with pytest.raises(ArtefactError, match=r"expected logits \[4, 4\], as the sidecar says, got \[4, 6\]"):
+                engine.infer(bench.images)
+    assert not any(entry.startswith("run") for entry in bench.device.log)
 
 
 def test_an_unknown_place_for_the_bank(bench: Bench) -> None:

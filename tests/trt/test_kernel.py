@@ -62,7 +62,7 @@ def test_scaling_is_numpys(host: HostKernels, precision: str, shape: tuple[int, 
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("ratio", [1.0, -1.0, 0.3, 1.0009765625, 2.0**-9, 2.0**-24, 2.0**9, 3e38, 0.0])
+@pytest.mark.parametrize("ratio", [1.0, -1.0, 0.3, 1.5, 1.0009765625, 2.0**-9, 2.0**-24, 2.0**9, 3e38, 0.0])
 def test_every_16_bit_pattern_is_rounded_as_numpy_does(host: HostKernels, precision: str, ratio: float) -> None:
     """Subnormal numbers, ties, overflow to infinity; what is not a number stays none, whatever its bits."""
     weights = aligned(1 << 16, np.dtype(np.uint16))

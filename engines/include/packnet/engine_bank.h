@@ -18,8 +18,8 @@ namespace packnet {
 /// All that tasks 1..tasks() of a pack give an engine that is refitted or has its weights bound: equal, bit for bit,
 /// to what the Python package gives it.
 ///
-/// Immutable: any number of threads may use one object at the same time, each with its own output. Takes five bytes a
-/// weight in fp32, three in fp16 and bf16, and five while it is made.
+/// Immutable but for drop_bank: any number of threads may use one object at the same time, each with its own output.
+/// Takes five bytes a weight in fp32, three in fp16 and bf16, and five while it is made.
 class EngineBank {
 public:
     /// @param deltas   of the pack; not needed afterwards.
@@ -59,12 +59,16 @@ public:
     /// All that the engine must be given to be `task`.
     /// @param out      the caller's memory: for each of weights() room for its bytes(), aligned for its type.
     /// @param threads  how many to copy with; 0 for one per processor.
-    /// @throws Error   `task` is not in 1..tasks(), or the length of `out` is wrong.
+    /// @throws Error   `task` is not in 1..tasks(), the length of `out` is wrong, or the bank has been dropped.
     void materialise(int task, const std::vector<std::byte*>& out, unsigned threads = 0) const;
+
+    /// Free values() and owners(), once they are where a GPU masks them: they are null from then on, and materialise
+    /// throws. Nothing else may use the object meanwhile.
+    void drop_bank() noexcept;
 
 private:
     struct Content;
-    std::unique_ptr<const Content> content_;
+    std::unique_ptr<Content> content_;
 };
 
 }  // namespace packnet

@@ -1,5 +1,7 @@
 // Masking on the GPU: the bank and its owners lie there, and a switch is one launch for each weight.
 
+#include <algorithm>
+
 #include "../mask.cu"
 #include "weights.h"
 
@@ -12,7 +14,7 @@ unsigned blocks(std::size_t threads) { return static_cast<unsigned>((threads + k
 
 class GpuMasking : public Masking {
 public:
-    GpuMasking(const EngineBank& bank, const Stream& stream) : bank_(bank) {
+    GpuMasking(EngineBank& bank, const Stream& stream) : bank_(bank) {
         std::size_t ratios = 0;
         for (std::size_t i = 0; i < bank.weights().size(); ++i) {
             const SwitchedWeight& weight = bank.weights()[i];
@@ -25,6 +27,7 @@ public:
         }
         ratios_ = DeviceMemory(ratios * sizeof(float), "memory for normalisation");
         stream.wait();
+        bank.drop_bank();
     }
 
     void enqueue(int task, const std::vector<std::byte*>& addresses, const Stream& stream) override {
@@ -75,7 +78,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Masking> make_masking(const EngineBank& bank, const Stream& stream) {
+std::unique_ptr<Masking> make_masking(EngineBank& bank, const Stream& stream) {
     return std::make_unique<GpuMasking>(bank, stream);
 }
 

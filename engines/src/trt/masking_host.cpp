@@ -30,8 +30,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Masking> make_masking(const EngineBank& bank, const Stream&) {
-    return std::make_unique<HostMasking>(bank);
-}
+std::unique_ptr<Masking> make_masking(EngineBank& bank, const Stream&) { return std::make_unique<HostMasking>(bank); }
 
 }  // namespace packnet::detail

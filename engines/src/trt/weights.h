@@ -21,8 +21,8 @@ public:
     virtual void enqueue(int task, const std::vector<std::byte*>& addresses, const Stream& stream) = 0;
 };
 
-/// `bank` must outlive it.
-std::unique_ptr<Masking> make_masking(const EngineBank& bank, const Stream& stream);
+/// `bank` must outlive it; it is dropped where the masking has taken it over.
+std::unique_ptr<Masking> make_masking(EngineBank& bank, const Stream& stream);
 
 /// All switched weights of one task at a time.
 class WeightBuffer {

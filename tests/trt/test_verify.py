@@ -1,0 +1,80 @@
+"""The check after a build finds an engine that is wrong. Engines here are ONNX Runtime's, some of them spoilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in_plans import CLASSES, growing_pack
+
+from packnet_deploy.errors import CheckFailed
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.parity import run_session
+from packnet_deploy.export.session import open_session
+from packnet_deploy.pack import Pack
+from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.verify import verify_engine
+
+PLAN = Path("birds.plan")
+
+
+class OnnxEngine:
+    """An engine as ``bind`` has it, in ONNX Runtime.
+
+    Args:
+        loses: a weight that stays zero whatever it is given, as a refit that drops it would leave it.
+        sticks: the engine takes the weights of the first switch only.
+    """
+
+    def __init__(self, pack: Pack, loses: str = "", sticks: bool = False, image_size: int | None = None) -> None:
+        graph = engine_graph(pack, BuildOptions(switch="bind", image_size=image_size))
+        self.bank, self.session, self.loses, self.sticks = graph.bank, open_session(graph.onnx), loses, sticks
+        self.weights: dict[str, np.ndarray] = {}
+        self.switches: list[str] = []
+
+    def set_task(self, name: str) -> None:
+        self.switches.append(name)
+        self.task = self.bank.task(name)
+        if not (self.sticks and self.weights):
+            self.weights = self.bank.materialise(self.task)
+            if self.loses:
+                self.weights[self.loses] = np.zeros_like(self.weights[self.loses])
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        return run_session(self.session, {"images": images, **self.weights})[:, : len(self.task.classes)]
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    return growing_pack(tmp_path / "p.pack")
+
+
+def test_a_right_engine_passes_and_is_switched_back(pack: Pack) -> None:
+    engine = OnnxEngine(pack)
+    differences = verify_engine(engine, pack, tuple(CLASSES), ExportOptions(), PLAN)
+    assert engine.switches == ["one", "two", "three", "one"]
+    assert list(differences) == ["one", "two", "three"]
+    assert all(difference.passes and difference.scale > 0 for difference in differences.values())
+
+
+def test_another_image_size_is_held_against_the_packs_graph(pack: Pack) -> None:
+    options = ExportOptions(image_size=9)
+    engine = OnnxEngine(pack, image_size=9)
+    assert verify_engine(engine, pack, tuple(CLASSES), options, PLAN)
+    engine.loses = "b.bias"
+    with pytest.raises(CheckFailed):
+        verify_engine(engine, pack, tuple(CLASSES), options, PLAN)
+
+
+@pytest.mark.parametrize("lost", ["head.bias", "head.weight", "b.weight", "a.bias"])
+def test_a_lost_weight_is_found(pack: Pack, lost: str) -> None:
+    """``head.bias`` is what TensorRT 11.3 loses: the bias of a Gemm."""
+    with pytest.raises(CheckFailed, match=r"birds\.plan: task 'one': the engine is wrong, so nothing was kept"):
+        verify_engine(OnnxEngine(pack, loses=lost), pack, tuple(CLASSES), ExportOptions(), PLAN)
+
+
+def test_an_engine_that_does_not_switch_is_found(pack: Pack) -> None:
+    with pytest.raises(CheckFailed, match="task 'two'"):
+        verify_engine(OnnxEngine(pack, sticks=True), pack, tuple(CLASSES), ExportOptions(), PLAN)
