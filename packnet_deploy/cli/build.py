@@ -75,9 +75,7 @@ def _build(
     with _bar(console()) as bar:
         if options.switch != "none":
             if tasks or all_tasks:
-                raise UsageError(
-                    f"--task, --all-tasks: a plan with switch {options.switch} holds every task; leave out"
-                )
+                raise UsageError(f"--task, --all-tasks: a plan with switch {options.switch} holds all; leave them out")
             stem = pack.path.resolve().name.removesuffix(".pack")
             return [build_plan(pack, output or Path(f"{stem}.plan"), options, progress=bar)]
         names = chosen_tasks(pack, tasks, all_tasks)

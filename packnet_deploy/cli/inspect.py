@@ -259,9 +259,7 @@ def _print_plan(about: dict[str, Any]) -> None:
         screen.print("no sidecar beside it: which GPU, TensorRT version and pack it was built for cannot be told")
         return
     if not about["fits"]:
-        screen.print(
-            f"ITS SIDECAR IS ANOTHER PLAN'S, of sha256 {known['plan_sha256']}: restore both, or build it again"
-        )
+        screen.print(f"ITS SIDECAR IS OF ANOTHER PLAN, sha256 {known['plan_sha256']}: restore both, or build it again")
     gpu = f", on {known['gpu']['name']}" if known["gpu"] else ", without a GPU"
     batch, side = known["batch"], "x".join(map(str, known["input"]["shape"]))
     for name, text in {

@@ -186,9 +186,7 @@ def _sidecar(
 def _notes(flavour: Flavour, options: BuildOptions, graph: EngineGraph, runs: bool) -> tuple[str, ...]:
     notes = []
     if not runs:
-        notes.append(
-            "not run, because there is no GPU here that it fits; packnet verify --plan does it where there is one"
-        )
+        notes.append("not run: there is no GPU here that it fits; where there is one: packnet verify --plan")
     elif not options.verify:
         notes.append("not run, as asked for: --no-verify")
     gemm = any(node.op_type == "Gemm" for node in graph.bank.model.graph.node)
