@@ -1,9 +1,8 @@
 // A stand-in for the CUDA driver, NOT the real one: the calls that packnet_deploy.trt makes of it, on the host.
 //
 // It shows that Python's arguments arrive as the driver's C interface has them, that every handle is used and given
-// back as it should be, and what an error becomes. Streams run everything at once. STAND_IN_FAILS names a call that fails.
-
-#include "kernels_on_host.cpp"
+// back as it should be, and what an error becomes. Streams run everything at once. The environment's STAND_IN_FAILS
+// names a call that fails.
 
 #include <cstdint>
 #include <cstdlib>
@@ -11,6 +10,8 @@
 #include <map>
 #include <string>
 #include <vector>
+
+#include "kernels_on_host.cpp"
 
 using std::size_t;
 typedef int Result;
@@ -26,183 +27,240 @@ static std::vector<std::function<void()>>* recording = nullptr;
 static int live_streams, live_modules, live_contexts, live_graphs, live_recordings;
 
 static bool fails(const char* call) {
-  const char* named = std::getenv("STAND_IN_FAILS");
-  return named && std::string(named) == call;
+    const char* named = std::getenv("STAND_IN_FAILS");
+    return named && std::string(named) == call;
 }
 
 static Result enqueue(void* stream, std::function<void()> work) {
-  if (stream != &stream_object || current != &context_object) return INVALID_CONTEXT;
-  recording ? recording->push_back(work) : work();
-  return OK;
+    if (stream != &stream_object || current != &context_object) return INVALID_CONTEXT;
+    recording ? recording->push_back(work) : work();
+    return OK;
 }
 
 static Result take(std::map<void*, size_t>& memory, void** address, size_t size) {
-  if (current != &context_object) return INVALID_CONTEXT;
-  if (size == 0) return INVALID_VALUE;
-  *address = std::aligned_alloc(256, (size + 255) / 256 * 256);
-  memory[*address] = size;
-  return OK;
+    if (current != &context_object) return INVALID_CONTEXT;
+    if (size == 0) return INVALID_VALUE;
+    *address = std::aligned_alloc(256, (size + 255) / 256 * 256);
+    memory[*address] = size;
+    return OK;
 }
 
 static Result give_back(std::map<void*, size_t>& memory, void* address) {
-  if (!memory.erase(address)) return INVALID_VALUE;
-  std::free(address);
-  return OK;
+    if (!memory.erase(address)) return INVALID_VALUE;
+    std::free(address);
+    return OK;
 }
 
 static size_t used() {
-  size_t sum = 0;
-  for (auto& entry : device_memory) sum += entry.second;
-  return sum;
+    size_t sum = 0;
+    for (auto& entry : device_memory) sum += entry.second;
+    return sum;
 }
 
 template <typename T>
-static T argument(void** parameters, int index) { return *static_cast<T*>(parameters[index]); }
+static T argument(void** parameters, int index) {
+    return *static_cast<T*>(parameters[index]);
+}
 
 extern "C" {
 
 // What a test asks at the end: everything that was not given back.
 int stand_in_live() {
-  return static_cast<int>(device_memory.size() + host_memory.size()) + live_streams + live_modules + live_contexts +
-         live_graphs + live_recordings;
+    return static_cast<int>(device_memory.size() + host_memory.size()) + live_streams + live_modules + live_contexts +
+           live_graphs + live_recordings;
 }
 
 Result cuInit(unsigned) { return fails("cuInit") ? 100 : OK; }
-Result cuDriverGetVersion(int* version) { *version = 13020; return OK; }
-Result cuDeviceGetCount(int* count) { *count = 1; return OK; }
-Result cuDeviceGet(int* device, int ordinal) { *device = DEVICE; return ordinal == 0 ? OK : INVALID_VALUE; }
-Result cuDeviceGetName(char* name, int size, int) { std::strncpy(name, "Stand-in GPU", size); return OK; }
-Result cuDeviceGetAttribute(int* value, int attribute, int) {
-  *value = attribute == 75 ? 8 : 6;  // compute capability, major and minor
-  return attribute == 75 || attribute == 76 ? OK : INVALID_VALUE;
+Result cuDriverGetVersion(int* version) {
+    *version = 13020;
+    return OK;
 }
-Result cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = TOTAL; return OK; }
-Result cuDevicePrimaryCtxRetain(void** context, int) { *context = &context_object; ++live_contexts; return OK; }
-Result cuDevicePrimaryCtxRelease_v2(int) { --live_contexts; return OK; }
-Result cuCtxSetCurrent(void* context) { current = context; return OK; }
-Result cuMemGetInfo_v2(size_t* free, size_t* total) { *total = TOTAL; *free = TOTAL - used(); return OK; }
+Result cuDeviceGetCount(int* count) {
+    *count = 1;
+    return OK;
+}
+Result cuDeviceGet(int* device, int ordinal) {
+    *device = DEVICE;
+    return ordinal == 0 ? OK : INVALID_VALUE;
+}
+Result cuDeviceGetName(char* name, int size, int) {
+    std::strncpy(name, "Stand-in GPU", size);
+    return OK;
+}
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == 75 ? 8 : 6;  // compute capability, major and minor
+    return attribute == 75 || attribute == 76 ? OK : INVALID_VALUE;
+}
+Result cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = TOTAL;
+    return OK;
+}
+Result cuDevicePrimaryCtxRetain(void** context, int) {
+    *context = &context_object;
+    ++live_contexts;
+    return OK;
+}
+Result cuDevicePrimaryCtxRelease_v2(int) {
+    --live_contexts;
+    return OK;
+}
+Result cuCtxSetCurrent(void* context) {
+    current = context;
+    return OK;
+}
+Result cuMemGetInfo_v2(size_t* free, size_t* total) {
+    *total = TOTAL;
+    *free = TOTAL - used();
+    return OK;
+}
 
 Result cuMemAlloc_v2(void** address, size_t size) {
-  return used() + size > TOTAL ? OUT_OF_MEMORY : take(device_memory, address, size);
+    return used() + size > TOTAL ? OUT_OF_MEMORY : take(device_memory, address, size);
 }
 Result cuMemFree_v2(void* address) { return give_back(device_memory, address); }
 Result cuMemHostAlloc(void** address, size_t size, unsigned) { return take(host_memory, address, size); }
 Result cuMemFreeHost(void* address) { return give_back(host_memory, address); }
 Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t size, void* stream) {
-  return enqueue(stream, [=] { std::memcpy(to, from, size); });
+    return enqueue(stream, [=] { std::memcpy(to, from, size); });
 }
 Result cuMemcpyDtoHAsync_v2(void* to, void* from, size_t size, void* stream) {
-  return enqueue(stream, [=] { std::memcpy(to, from, size); });
+    return enqueue(stream, [=] { std::memcpy(to, from, size); });
 }
 
 Result cuStreamCreate(void** stream, unsigned flags) {
-  *stream = &stream_object;
-  ++live_streams;
-  return flags == 1 ? OK : INVALID_VALUE;  // one that does not wait for the default stream
+    *stream = &stream_object;
+    ++live_streams;
+    return flags == 1 ? OK : INVALID_VALUE;  // one that does not wait for the default stream
 }
-Result cuStreamDestroy_v2(void*) { --live_streams; return OK; }
+Result cuStreamDestroy_v2(void*) {
+    --live_streams;
+    return OK;
+}
 Result cuStreamSynchronize(void* stream) {
-  if (fails("cuStreamSynchronize")) return 700;
-  return stream == &stream_object && !recording ? OK : INVALID_VALUE;
+    if (fails("cuStreamSynchronize")) return 700;
+    return stream == &stream_object && !recording ? OK : INVALID_VALUE;
 }
 
 Result cuModuleLoadData(void** module, const void* image) {
-  *module = &module_object;
-  ++live_modules;
-  return std::memcmp(image, "\x7f" "ELF", 4) == 0 ? OK : INVALID_VALUE;
+    *module = &module_object;
+    ++live_modules;
+    return std::memcmp(image,
+                       "\x7f"
+                       "ELF",
+                       4) == 0
+               ? OK
+               : INVALID_VALUE;
 }
-Result cuModuleUnload(void*) { --live_modules; return OK; }
+Result cuModuleUnload(void*) {
+    --live_modules;
+    return OK;
+}
 Result cuModuleGetFunction(void** function, void*, const char* name) {
-  static const std::map<std::string, void*> kernels = {
-      {"packnet_mask_32", reinterpret_cast<void*>(mask_32)},
-      {"packnet_mask_16", reinterpret_cast<void*>(mask_16)},
-      {"packnet_scale_fp32", reinterpret_cast<void*>(scale_fp32)},
-      {"packnet_scale_fp16", reinterpret_cast<void*>(scale_fp16)},
-      {"packnet_scale_bf16", reinterpret_cast<void*>(scale_bf16)},
-  };
-  auto found = kernels.find(name);
-  if (found == kernels.end()) return NOT_FOUND;
-  *function = found->second;
-  return OK;
+    static const std::map<std::string, void*> kernels = {
+        {"packnet_mask_32", reinterpret_cast<void*>(mask_32)},
+        {"packnet_mask_16", reinterpret_cast<void*>(mask_16)},
+        {"packnet_scale_fp32", reinterpret_cast<void*>(scale_fp32)},
+        {"packnet_scale_fp16", reinterpret_cast<void*>(scale_fp16)},
+        {"packnet_scale_bf16", reinterpret_cast<void*>(scale_bf16)},
+    };
+    auto found = kernels.find(name);
+    if (found == kernels.end()) return NOT_FOUND;
+    *function = found->second;
+    return OK;
 }
 Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                       unsigned shared, void* stream, void** p, void** extra) {
-  if (gx == 0 || gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || extra) return INVALID_VALUE;
-  const bool masks = function == reinterpret_cast<void*>(mask_32) || function == reinterpret_cast<void*>(mask_16);
-  const auto a = argument<void*>(p, 0), b = argument<void*>(p, 1);
-  if (masks) {
-    const auto owners = argument<void*>(p, 2);
-    const auto count = argument<std::uint64_t>(p, 3);
-    const auto task = argument<std::uint32_t>(p, 4);
-    auto kernel = reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, void*, std::uint64_t, std::uint32_t)>(function);
-    return enqueue(stream, [=] { kernel(gx, bx, a, b, owners, count, task); });
-  }
-  const auto count = argument<std::uint64_t>(p, 2), inner = argument<std::uint64_t>(p, 3);
-  const auto channels = argument<std::uint32_t>(p, 4);
-  auto kernel = reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, std::uint64_t, std::uint64_t, std::uint32_t)>(function);
-  return enqueue(stream, [=] { kernel(gx, bx, a, b, count, inner, channels); });
+    if (gx == 0 || gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || extra) return INVALID_VALUE;
+    const bool masks = function == reinterpret_cast<void*>(mask_32) || function == reinterpret_cast<void*>(mask_16);
+    const auto a = argument<void*>(p, 0), b = argument<void*>(p, 1);
+    if (masks) {
+        const auto owners = argument<void*>(p, 2);
+        const auto count = argument<std::uint64_t>(p, 3);
+        const auto task = argument<std::uint32_t>(p, 4);
+        auto kernel =
+            reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, void*, std::uint64_t, std::uint32_t)>(function);
+        return enqueue(stream, [=] { kernel(gx, bx, a, b, owners, count, task); });
+    }
+    const auto count = argument<std::uint64_t>(p, 2), inner = argument<std::uint64_t>(p, 3);
+    const auto channels = argument<std::uint32_t>(p, 4);
+    auto kernel =
+        reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, std::uint64_t, std::uint64_t, std::uint32_t)>(
+            function);
+    return enqueue(stream, [=] { kernel(gx, bx, a, b, count, inner, channels); });
 }
 
 Result cuStreamBeginCapture_v2(void*, int mode) {
-  recording = new std::vector<std::function<void()>>;
-  ++live_recordings;
-  return mode == 1 ? OK : INVALID_VALUE;  // of this thread alone
+    recording = new std::vector<std::function<void()>>;
+    ++live_recordings;
+    return mode == 1 ? OK : INVALID_VALUE;  // of this thread alone
 }
-Result cuStreamEndCapture(void*, void** graph) { *graph = recording; recording = nullptr; return OK; }
+Result cuStreamEndCapture(void*, void** graph) {
+    *graph = recording;
+    recording = nullptr;
+    return OK;
+}
 Result cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
-  *executable = new std::vector<std::function<void()>>(*static_cast<std::vector<std::function<void()>>*>(graph));
-  ++live_graphs;
-  return OK;
+    *executable = new std::vector<std::function<void()>>(*static_cast<std::vector<std::function<void()>>*>(graph));
+    ++live_graphs;
+    return OK;
 }
-Result cuGraphDestroy(void* graph) { delete static_cast<std::vector<std::function<void()>>*>(graph); --live_recordings; return OK; }
-Result cuGraphExecDestroy(void* graph) { delete static_cast<std::vector<std::function<void()>>*>(graph); --live_graphs; return OK; }
+Result cuGraphDestroy(void* graph) {
+    delete static_cast<std::vector<std::function<void()>>*>(graph);
+    --live_recordings;
+    return OK;
+}
+Result cuGraphExecDestroy(void* graph) {
+    delete static_cast<std::vector<std::function<void()>>*>(graph);
+    --live_graphs;
+    return OK;
+}
 Result cuGraphLaunch(void* graph, void* stream) {
-  for (auto& work : *static_cast<std::vector<std::function<void()>>*>(graph)) enqueue(stream, work);
-  return OK;
+    for (auto& work : *static_cast<std::vector<std::function<void()>>*>(graph)) enqueue(stream, work);
+    return OK;
 }
 
 // NVRTC asks for private interfaces, and does without.
 Result cuGetExportTable(const void**, const void*) { return NOT_FOUND; }
 
 Result cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t, int* status) {
-  static const std::map<std::string, void*> known = {
+    static const std::map<std::string, void*> known = {
 #define ENTRY(name, symbol) {name, reinterpret_cast<void*>(symbol)}
-      ENTRY("cuInit", cuInit),
-      ENTRY("cuDriverGetVersion", cuDriverGetVersion),
-      ENTRY("cuDeviceGetCount", cuDeviceGetCount),
-      ENTRY("cuDeviceGet", cuDeviceGet),
-      ENTRY("cuDeviceGetName", cuDeviceGetName),
-      ENTRY("cuDeviceGetAttribute", cuDeviceGetAttribute),
-      ENTRY("cuDeviceTotalMem", cuDeviceTotalMem_v2),
-      ENTRY("cuDevicePrimaryCtxRetain", cuDevicePrimaryCtxRetain),
-      ENTRY("cuDevicePrimaryCtxRelease", cuDevicePrimaryCtxRelease_v2),
-      ENTRY("cuCtxSetCurrent", cuCtxSetCurrent),
-      ENTRY("cuMemGetInfo", cuMemGetInfo_v2),
-      ENTRY("cuMemAlloc", cuMemAlloc_v2),
-      ENTRY("cuMemFree", cuMemFree_v2),
-      ENTRY("cuMemHostAlloc", cuMemHostAlloc),
-      ENTRY("cuMemFreeHost", cuMemFreeHost),
-      ENTRY("cuMemcpyHtoDAsync", cuMemcpyHtoDAsync_v2),
-      ENTRY("cuMemcpyDtoHAsync", cuMemcpyDtoHAsync_v2),
-      ENTRY("cuStreamCreate", cuStreamCreate),
-      ENTRY("cuStreamDestroy", cuStreamDestroy_v2),
-      ENTRY("cuStreamSynchronize", cuStreamSynchronize),
-      ENTRY("cuModuleLoadData", cuModuleLoadData),
-      ENTRY("cuModuleUnload", cuModuleUnload),
-      ENTRY("cuModuleGetFunction", cuModuleGetFunction),
-      ENTRY("cuLaunchKernel", cuLaunchKernel),
-      ENTRY("cuStreamBeginCapture", cuStreamBeginCapture_v2),
-      ENTRY("cuStreamEndCapture", cuStreamEndCapture),
-      ENTRY("cuGraphInstantiateWithFlags", cuGraphInstantiateWithFlags),
-      ENTRY("cuGraphDestroy", cuGraphDestroy),
-      ENTRY("cuGraphExecDestroy", cuGraphExecDestroy),
-      ENTRY("cuGraphLaunch", cuGraphLaunch),
-      ENTRY("cuGetProcAddress", cuGetProcAddress_v2),
-  };
-  auto found = known.find(name);
-  *function = found == known.end() ? nullptr : found->second;
-  if (status) *status = found == known.end() ? 1 : 0;
-  return found == known.end() ? NOT_FOUND : OK;
+        ENTRY("cuInit", cuInit),
+        ENTRY("cuDriverGetVersion", cuDriverGetVersion),
+        ENTRY("cuDeviceGetCount", cuDeviceGetCount),
+        ENTRY("cuDeviceGet", cuDeviceGet),
+        ENTRY("cuDeviceGetName", cuDeviceGetName),
+        ENTRY("cuDeviceGetAttribute", cuDeviceGetAttribute),
+        ENTRY("cuDeviceTotalMem", cuDeviceTotalMem_v2),
+        ENTRY("cuDevicePrimaryCtxRetain", cuDevicePrimaryCtxRetain),
+        ENTRY("cuDevicePrimaryCtxRelease", cuDevicePrimaryCtxRelease_v2),
+        ENTRY("cuCtxSetCurrent", cuCtxSetCurrent),
+        ENTRY("cuMemGetInfo", cuMemGetInfo_v2),
+        ENTRY("cuMemAlloc", cuMemAlloc_v2),
+        ENTRY("cuMemFree", cuMemFree_v2),
+        ENTRY("cuMemHostAlloc", cuMemHostAlloc),
+        ENTRY("cuMemFreeHost", cuMemFreeHost),
+        ENTRY("cuMemcpyHtoDAsync", cuMemcpyHtoDAsync_v2),
+        ENTRY("cuMemcpyDtoHAsync", cuMemcpyDtoHAsync_v2),
+        ENTRY("cuStreamCreate", cuStreamCreate),
+        ENTRY("cuStreamDestroy", cuStreamDestroy_v2),
+        ENTRY("cuStreamSynchronize", cuStreamSynchronize),
+        ENTRY("cuModuleLoadData", cuModuleLoadData),
+        ENTRY("cuModuleUnload", cuModuleUnload),
+        ENTRY("cuModuleGetFunction", cuModuleGetFunction),
+        ENTRY("cuLaunchKernel", cuLaunchKernel),
+        ENTRY("cuStreamBeginCapture", cuStreamBeginCapture_v2),
+        ENTRY("cuStreamEndCapture", cuStreamEndCapture),
+        ENTRY("cuGraphInstantiateWithFlags", cuGraphInstantiateWithFlags),
+        ENTRY("cuGraphDestroy", cuGraphDestroy),
+        ENTRY("cuGraphExecDestroy", cuGraphExecDestroy),
+        ENTRY("cuGraphLaunch", cuGraphLaunch),
+        ENTRY("cuGetProcAddress", cuGetProcAddress_v2),
+    };
+    auto found = known.find(name);
+    *function = found == known.end() ? nullptr : found->second;
+    if (status) *status = found == known.end() ? 1 : 0;
+    return found == known.end() ? NOT_FOUND : OK;
 }
 
 }  // extern "C"
