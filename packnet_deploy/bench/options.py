@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from packnet_deploy.errors import UsageError
+from packnet_deploy.export.options import PRECISION_NAMES
+from packnet_deploy.trt.flavour import FLAVOURS
+from packnet_deploy.trt.options import SWITCHES
+
+ONNXRUNTIME, TORCH = "onnxruntime", "torch"
+BACKENDS = (ONNXRUNTIME, TORCH, *FLAVOURS)
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,17 @@ class BenchOptions:
     threads: int | None = field(
         default=None, metadata={"help": "threads of each session (default: ONNX Runtime's own choice)"}
     )
-    device: str = field(default="auto", metadata={"help": "where to run: auto, cpu or cuda"})
+    device: str = field(
+        default="auto", metadata={"help": "where onnxruntime and torch run: auto, cpu or cuda; TensorRT takes the GPU"}
+    )
     seed: int = field(default=0, metadata={"help": "seed of the random images"})
+    backends: tuple[str, ...] = field(
+        default=(ONNXRUNTIME,), metadata={"help": f"what runs a pack's tasks: {', '.join(BACKENDS)}"}
+    )
+    switch: tuple[str, ...] = field(
+        default=SWITCHES, metadata={"help": "how plans built for TensorRT become another task; none: a plan per task"}
+    )
+    precision: str = field(default="fp32", metadata={"help": "of exports and of plans that are built: fp32, fp16, bf16"})
 
     def __post_init__(self) -> None:
         sizes = tuple(self.batch_sizes)
@@ -38,3 +53,10 @@ class BenchOptions:
                 raise UsageError(f"{name}: expected {least} or more, got {value}")
         if not 0 < self.seconds < float("inf"):
             raise UsageError(f"seconds: expected a time above 0, got {self.seconds}")
+        for name, known in (("backends", BACKENDS), ("switch", SWITCHES)):
+            values = tuple(dict.fromkeys(getattr(self, name)))
+            if odd := [value for value in values if value not in known] or ([] if values else ["nothing"]):
+                raise UsageError(f"{name}: expected some of {', '.join(known)}, got {odd[0]!r}")
+            object.__setattr__(self, name, values)
+        if self.precision not in PRECISION_NAMES:
+            raise UsageError(f"precision: expected one of {', '.join(PRECISION_NAMES)}, got {self.precision!r}")

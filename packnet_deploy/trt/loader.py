@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.logger import quiet_logger
 from packnet_deploy.trt.sidecar import Sidecar
 
 IMAGES, LOGITS, TASK = "images", "logits", "task"
@@ -32,7 +32,7 @@ class LoadedEngine:
             ArtefactError: TensorRT refuses it, or it has other inputs and outputs than its sidecar says.
         """
         self.api = flavour.api
-        self.logger = error_logger(self.api)
+        self.logger = quiet_logger(self.api)
         self._plan = plan
         self._shape = sidecar.input.shape
         self._classes = sidecar.classes
@@ -98,19 +98,3 @@ class LoadedEngine:
             got = self.engine.get_tensor_dtype(name), tuple(self.engine.get_tensor_shape(name))
             if got[0] != getattr(self.api.DataType, dtype) or shape not in (None, got[1]):
                 raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
-
-
-def error_logger(api: Any) -> Any:
-    """A logger for TensorRT that prints nothing; ``last`` is its latest error, on one line."""
-
-    class ErrorLogger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
-        last = ""
-
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= api.ILogger.ERROR:
-                self.last = " ".join(message.split())
-
-    return ErrorLogger()

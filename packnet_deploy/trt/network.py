@@ -17,11 +17,11 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.loader import IMAGES
+from packnet_deploy.trt.logger import quiet_logger
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.settings import apply_settings
 
 MIB = 1 << 20
-SPARSITY_NOTE = "(Sparsity)"  # begins the lines in which the builder lists sparse layers
 
 
 class Progress(Protocol):
@@ -63,7 +63,7 @@ class Network:
             ArtefactError: TensorRT's parser refuses it; says why.
         """
         api = flavour.api
-        logger = _logger(api)
+        logger = quiet_logger(api)
         builder = api.Builder(logger)
         definition = builder.create_network(flavour.strongly_typed)
         parser = api.OnnxParser(definition, logger)
@@ -131,25 +131,6 @@ class Network:
             return None
         names = {name.strip() for name in told[-1].split(",")}
         return {layer: any(layer in name.split(" + ") for name in names) for layer in layers}
-
-
-def _logger(api: Any) -> Any:
-    """Prints nothing. ``last`` is the latest error, on one line; ``sparsity`` what was said about sparse layers."""
-
-    class Logger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
-        last = ""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.sparsity: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= api.ILogger.ERROR:
-                self.last = " ".join(message.split())
-            elif SPARSITY_NOTE in message:
-                self.sparsity.append(message)
-
-    return Logger()
 
 
 def _monitor(api: Any, progress: Progress, interrupted: threading.Event) -> Any:

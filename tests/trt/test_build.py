@@ -81,9 +81,7 @@ def test_well_known_networks_are_built(name: str, head: str, tmp_path: Path) -> 
         options = BuildOptions(**RTX, switch=switch, precision=precision, compute_capability=("8.6",))
         report = build_plan(pack, tmp_path / "net.plan", options, "second" if switch == "none" else None)
         sizes[switch, precision] = report.sidecar.plan_bytes
-    weights = 4 * sum(param.size for param in pack.packable)
-    assert sizes["none", "fp32"] > sizes["bind", "fp32"] + weights / 2  # what is an input is not in the plan
-    assert sizes["selector", "fp32"] > 5 / 4 * weights  # owners are
+    assert sizes["bind", "fp32"] < sizes["none", "fp32"] < sizes["selector", "fp32"]  # no weights; one task's; all
 
 
 @pytest.mark.parametrize(

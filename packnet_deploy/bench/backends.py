@@ -1,0 +1,133 @@
+"""Opening what a job measures: sessions of ONNX Runtime, engines of TensorRT, or a network in PyTorch.
+
+Each backend is one function: a context manager that gives what is ``Held``. What is done with it is ``worker``'s
+business; that a backend's libraries are loaded before anything is measured, ``start``'s.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from packnet_deploy.bench.job import Job
+from packnet_deploy.bench.memory import gpu_bytes_used
+from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
+from packnet_deploy.errors import ArtefactError, UsageError, missing_package
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.contract import Runner
+from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
+from packnet_deploy.runners.tensorrt import TensorrtRunner
+from packnet_deploy.trt.flavour import load_flavour
+
+Shape = tuple["int | None", ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """All tasks of a job, ready to run.
+
+    Attributes:
+        shapes: each task's images, ``(c, h, w)``; None for a size that a model leaves open.
+        providers: what really runs each task, in words.
+        notes: what is not as asked for, a sentence each.
+        switch: makes the engine another task and does nothing else; None where no switch can be told from a request.
+        again: of a task, its last batch run once more without copies; None where that cannot be had.
+        most: images that the engine takes at once; larger batches go in parts. None: any number.
+    """
+
+    runner: Runner
+    shapes: Mapping[str, Shape]
+    providers: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    switch: Callable[[str], object] | None = None
+    again: Callable[[str], object] | None = None
+    most: int | None = None
+
+
+def start(job: Job) -> None:
+    """Load the job's libraries and start the GPU, if it is to be used: what the first in a process pays for.
+
+    Raises:
+        EnvironmentFault: a library, or the GPU that was asked for, is not to be had.
+    """
+    if job.backend == ONNXRUNTIME:
+        start_runtime(job.options.device)
+    elif job.backend == TORCH:
+        _torch_device(job)
+    else:
+        load_flavour(job.backend)
+        gpu_bytes_used()
+
+
+def opened(job: Job) -> AbstractContextManager[Held]:
+    """Load all of a job's tasks; they are let go of at the end of the ``with`` block.
+
+    Raises (on entering):
+        PackNetError: as the runner of the job's backend raises it.
+    """
+    return {ONNXRUNTIME: _onnxruntime, TORCH: _torch}.get(job.backend, _tensorrt)(job)
+
+
+@contextmanager
+def _onnxruntime(job: Job) -> Iterator[Held]:
+    mapped = job.strategy == "mapped"
+    models = {task: Path(path) for task, path in job.models.items()}
+    device = "cpu" if mapped else job.options.device
+    with OnnxRunner(models, device, job.options.threads, mapped=mapped) as runner:
+        shapes = {task: runner.input_shape(task)[1:] for task in runner.tasks}
+        yield Held(runner, shapes, runner.providers, tuple(runner.notes))
+
+
+@contextmanager
+def _tensorrt(job: Job) -> Iterator[Held]:
+    paths = {task: Path(path) for task, path in job.models.items()}
+    plan = paths if job.strategy == "together" else next(iter(paths.values()))
+    with TensorrtRunner(plan, Path(job.pack), cuda_graph=job.cuda_graph) as runner:
+        sidecars = {task: runner.engine(task).sidecar for task in paths}
+        if wrong := [s.flavour for s in sidecars.values() if s.flavour != job.backend]:
+            raise ArtefactError(f"plans: expected all of one backend, {job.backend}, got one of {wrong[0]}")
+        most = min(sidecar.batch.most for sidecar in sidecars.values())
+        large = [str(size) for size in job.options.batch_sizes if size > most]
+        yield Held(
+            runner,
+            {task: sidecar.input.shape for task, sidecar in sidecars.items()},
+            {task: f"{sidecar.flavour} {sidecar.tensorrt}" for task, sidecar in sidecars.items()},
+            (f"batches of {', '.join(large)} go in parts of {most}, the most the plan takes",) if large else (),
+            (lambda task: runner.engine(task).set_task(task)) if plan is not paths else None,
+            lambda task: runner.engine(task).run_again(),
+            most,
+        )
+
+
+@contextmanager
+def _torch(job: Job) -> Iterator[Held]:
+    """All tasks' tensors in memory, and one network that is lent those of the task that is asked for."""
+    from packnet_deploy.runners.torch import TorchRunner
+    from packnet_deploy.training.backbones import build
+
+    pack = Pack.open(Path(job.pack))
+    if pack.backbone.arch == "custom":
+        raise UsageError("--backend torch: this pack's network is not one packnet can build; leave torch out")
+    device = _torch_device(job)
+    weights = {task: pack.load_task(task).tensors for task in job.models}
+    module, head = build(pack.backbone.arch, pack.tasks[0].classes)
+    with TorchRunner(module, weights.__getitem__, tasks=list(weights), head=head, device=device) as runner:
+        notes = ("torch: CUDA is not to be had here; on the CPU",) if device != "cuda" == job.options.device else ()
+        providers = dict.fromkeys(weights, f"PyTorch, {device}")
+        yield Held(runner, dict.fromkeys(weights, pack.input.shape), providers, notes)
+
+
+def _torch_device(job: Job) -> str:
+    """``cuda`` or ``cpu``, PyTorch started on it with the job's number of threads."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise missing_package("torch", "train", "measuring PyTorch") from error
+    if job.options.threads is not None:
+        torch.set_num_threads(job.options.threads)
+    device = "cuda" if job.options.device != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.zeros(1, device=device)
+    return device
