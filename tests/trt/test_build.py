@@ -21,7 +21,7 @@ from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.dry_run import dry_run, weight_bytes
 from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.graph import engine_graph
-from packnet_deploy.trt.network import NoProgress
+from packnet_deploy.trt.network import Network, NoProgress
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import Gpu, read_sidecar, sidecar_path
 
@@ -228,3 +228,19 @@ def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: p
     assert weight_bytes(bank, "selector", 2) == packed + owners + 2 * own
     assert weight_bytes(bank, "bind", 3) == 2 * packed + owners + own
     assert weight_bytes(bank, "refit", 3) == 3 * packed + owners + 2 * own
+
+
+def test_what_the_builders_log_says_of_sparse_layers(pack: Pack) -> None:
+    """The lines are those of TensorRT 8 to 10 (github.com/NVIDIA/TensorRT/issues/4056); RTX 1.7 writes none."""
+    network = Network.parse(load_flavour("tensorrt-rtx"), engine_graph(pack, BuildOptions()).onnx, [])
+    layers = ["features.1", "features.10", "fc"]
+    assert network.picked(layers) is None
+    info = network.flavour.api.ILogger.INFO
+    network.logger.log(info, "(Sparsity) Layers eligible for sparse math: features.1, features.10 + relu_1, fc")
+    assert network.picked(layers) is None
+    network.logger.log(
+        info, "(Sparsity) TRT inference plan picked sparse implementation for layers: a, features.10 + relu"
+    )
+    assert network.picked(layers) == {"features.1": False, "features.10": True, "fc": False}
+    network.logger.log(info, "(Sparsity) TRT inference plan picked sparse implementation for layers:")
+    assert not any((network.picked(layers) or {}).values())
