@@ -6,7 +6,6 @@ business; that a backend's libraries are loaded before anything is measured, ``s
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from pathlib import Path
 from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.memory import gpu_bytes_used
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
-from packnet_deploy.errors import ArtefactError, UsageError, missing_package
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
 from packnet_deploy.runners.tensorrt import TensorrtRunner
 from packnet_deploy.trt.flavour import load_flavour
+
+TENSORRT_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 Shape = tuple["int | None", ...]
 
@@ -46,6 +46,10 @@ class Held:
     again: Callable[[str], object] | None = None
     most: int | None = None
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.shapes)
+
 
 def start(job: Job) -> None:
     """Load the job's libraries and start the GPU, if it is to be used: what the first in a process pays for.
@@ -56,7 +60,7 @@ def start(job: Job) -> None:
     if job.backend == ONNXRUNTIME:
         start_runtime(job.options.device)
     elif job.backend == TORCH:
-        _torch_device(job)
+        _start_torch(job)
     else:
         load_flavour(job.backend)
         gpu_bytes_used()
@@ -87,15 +91,17 @@ def _tensorrt(job: Job) -> Iterator[Held]:
     plan = paths if job.strategy == "together" else next(iter(paths.values()))
     with TensorrtRunner(plan, Path(job.pack), cuda_graph=job.cuda_graph) as runner:
         sidecars = {task: runner.engine(task).sidecar for task in paths}
-        if wrong := [s.flavour for s in sidecars.values() if s.flavour != job.backend]:
-            raise ArtefactError(f"plans: expected all of one backend, {job.backend}, got one of {wrong[0]}")
         most = min(sidecar.batch.most for sidecar in sidecars.values())
-        large = [str(size) for size in job.options.batch_sizes if size > most]
+        notes = []
+        if large := [str(size) for size in job.options.batch_sizes if size > most]:
+            notes.append(f"{job.label}: batches of {', '.join(large)} go in parts of {most}, the most the plan takes")
+        if odd := {sidecar.precision for sidecar in sidecars.values()} - {job.options.precision}:
+            notes.append(f"{job.label}: the plan computes in {odd.pop()}, not in {job.options.precision} as others do")
         yield Held(
             runner,
             {task: sidecar.input.shape for task, sidecar in sidecars.items()},
-            {task: f"{sidecar.flavour} {sidecar.tensorrt}" for task, sidecar in sidecars.items()},
-            (f"batches of {', '.join(large)} go in parts of {most}, the most the plan takes",) if large else (),
+            dict.fromkeys(sidecars, TENSORRT_NAMES[job.backend]),
+            tuple(notes),
             (lambda task: runner.engine(task).set_task(task)) if plan is not paths else None,
             lambda task: runner.engine(task).run_again(),
             most,
@@ -105,29 +111,24 @@ def _tensorrt(job: Job) -> Iterator[Held]:
 @contextmanager
 def _torch(job: Job) -> Iterator[Held]:
     """All tasks' tensors in memory, and one network that is lent those of the task that is asked for."""
+    device = _start_torch(job)
     from packnet_deploy.runners.torch import TorchRunner
     from packnet_deploy.training.backbones import build
 
     pack = Pack.open(Path(job.pack))
-    if pack.backbone.arch == "custom":
-        raise UsageError("--backend torch: this pack's network is not one packnet can build; leave torch out")
-    device = _torch_device(job)
     weights = {task: pack.load_task(task).tensors for task in job.models}
     module, head = build(pack.backbone.arch, pack.tasks[0].classes)
     with TorchRunner(module, weights.__getitem__, tasks=list(weights), head=head, device=device) as runner:
-        notes = ("torch: CUDA is not to be had here; on the CPU",) if device != "cuda" == job.options.device else ()
+        fp32 = ("torch runs in fp32 whatever the precision of others",) if job.options.precision != "fp32" else ()
         providers = dict.fromkeys(weights, f"PyTorch, {device}")
-        yield Held(runner, dict.fromkeys(weights, pack.input.shape), providers, notes)
+        yield Held(runner, dict.fromkeys(weights, pack.input.shape), providers, fp32, switch=runner.set_task)
 
 
-def _torch_device(job: Job) -> str:
-    """``cuda`` or ``cpu``, PyTorch started on it with the job's number of threads."""
-    try:
-        torch = importlib.import_module("torch")
-    except ImportError as error:
-        raise missing_package("torch", "train", "measuring PyTorch") from error
-    if job.options.threads is not None:
-        torch.set_num_threads(job.options.threads)
-    device = "cuda" if job.options.device != "cpu" and torch.cuda.is_available() else "cpu"
-    torch.zeros(1, device=device)
+def _start_torch(job: Job) -> str:
+    """Load PyTorch and the networks; says where it runs, ``cuda`` or ``cpu``."""
+    from packnet_deploy.runners.torch import start_torch
+
+    device = start_torch(job.options.device, job.options.threads)
+    import packnet_deploy.training.backbones  # noqa: F401
+
     return device

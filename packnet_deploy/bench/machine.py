@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packnet_deploy.trt.gpu import find_gpu
+
 CPUINFO = Path("/proc/cpuinfo")
 PACKAGES = ("packnet-deploy", "numpy", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """``cores`` are physical, ``logical_cpus`` those this process may use; ``gpus`` those ONNX Runtime could use."""
+    """``cores`` are physical, ``logical_cpus`` those this process may use; ``gpus`` those that CUDA could use."""
 
     cpu: str
     cores: int
@@ -71,7 +73,7 @@ def _logical_cpus() -> int:
 def _gpus() -> tuple[str, ...]:
     import onnxruntime
 
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() and find_gpu() is None:
         return ()
     answer = _answer(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     return tuple(line.strip().replace(", ", ", driver ") for line in answer.splitlines() if line.strip())

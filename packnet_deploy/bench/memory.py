@@ -1,11 +1,15 @@
-"""Resident memory of this process and what the machine has left, from the system itself. GPU memory is not covered."""
+"""Resident memory of this process, what the machine has left, and what the GPU has: each from the system itself."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from packnet_deploy.trt.gpu import FIRST, answer, find_gpu
 
 PROC = Path("/proc/self")
 MEMINFO = Path("/proc/meminfo")
@@ -52,3 +56,38 @@ def available_bytes(meminfo: Path = MEMINFO) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def gpu_bytes_used() -> int | None:
+    """Bytes of the first GPU's memory in use, whoever uses them, as CUDA's driver counts; None where there is none.
+
+    Starts CUDA in this process: the first call takes the memory of a CUDA context, later ones take nothing.
+    """
+    found = _gpu_bytes()
+    return None if found is None else found[1] - found[0]
+
+
+def spare_gpu_bytes() -> int | None:
+    """What is free of the first GPU's memory; None where there is none."""
+    found = _gpu_bytes()
+    return None if found is None else found[0]
+
+
+def _gpu_bytes() -> tuple[int, int] | None:
+    """Bytes free, and bytes in all."""
+    if find_gpu() is None:
+        return None
+    from cuda.bindings import driver
+
+    answer(driver.cuCtxSetCurrent(_primary_context()))
+    code, free, total = driver.cuMemGetInfo()
+    answer((code,))
+    return int(free), int(total)
+
+
+@cache
+def _primary_context() -> Any:
+    """The context that ONNX Runtime, TensorRT and PyTorch share, kept until this process ends."""
+    from cuda.bindings import driver
+
+    return answer(driver.cuDevicePrimaryCtxRetain(answer(driver.cuDeviceGet(FIRST))))

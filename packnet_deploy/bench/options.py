@@ -40,7 +40,7 @@ class BenchOptions:
     switch: tuple[str, ...] = field(
         default=SWITCHES, metadata={"help": "how plans built for TensorRT become another task; none: a plan per task"}
     )
-    precision: str = field(default="fp32", metadata={"help": "of exports and of plans that are built: fp32, fp16, bf16"})
+    precision: str = field(default="fp32", metadata={"help": "of exports and of built plans: fp32, fp16 or bf16"})
 
     def __post_init__(self) -> None:
         sizes = tuple(self.batch_sizes)

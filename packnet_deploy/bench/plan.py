@@ -10,20 +10,27 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from packnet_deploy import errors
-from packnet_deploy.bench.machine import describe_machine
-from packnet_deploy.bench.options import BenchOptions
+from packnet_deploy.bench.job import Job
+from packnet_deploy.bench.machine import PACKAGES, describe_machine
+from packnet_deploy.bench.options import ONNXRUNTIME, TORCH, BenchOptions
 from packnet_deploy.bench.report import BenchReport, Measurement
-from packnet_deploy.bench.worker import Job
 from packnet_deploy.runners.exported import model_files
+from packnet_deploy.trt.flavour import FLAVOURS
 
 # The worker sees exactly this process's import path: neither -m nor a script would do, both put a folder before it.
 START = "import sys; sys.path[:] = sys.argv[1:]; from packnet_deploy.bench.worker import main; main()"
 
+# What to name the version of, by backend, besides machine.PACKAGES.
+PACKAGES_OF: Mapping[str, tuple[str, ...]] = {
+    ONNXRUNTIME: (),
+    TORCH: ("torch",),
+    **{name: (name, "cuda-python") for name in FLAVOURS},
+}
 
 Ways = Mapping[str, Mapping[str, Path]]
 
@@ -65,7 +72,7 @@ def run_job(job: Job) -> Measurement:
         errors="replace",
         check=False,
     )
-    what = f"bench, {job.strategy}, {', '.join(job.models)}"
+    what = f"bench, {job.label}, {', '.join(job.models)}"
     try:
         answer = json.loads(process.stdout)
     except ValueError:
@@ -95,13 +102,20 @@ def run_bench(
         PackNetError: see ``plan_jobs`` and ``run_job``; the first failure ends the run.
     """
     options = options or BenchOptions()
-    jobs = plan_jobs(models, options, others)
+    return run_jobs(plan_jobs(models, options, others), options, on_start)
+
+
+def run_jobs(
+    jobs: Sequence[Job], options: BenchOptions, on_start: Callable[[int, int, Job], None] | None = None
+) -> BenchReport:
+    """Measure one job after the other; as ``run_bench`` otherwise."""
     measurements = []
     for done, job in enumerate(jobs):
         if on_start is not None:
             on_start(done, len(jobs), job)
         measurements.append(run_job(job))
-    return BenchReport(describe_machine(), options, tuple(measurements))
+    packages = dict.fromkeys(package for job in jobs for package in (*PACKAGES, *PACKAGES_OF[job.backend]))
+    return BenchReport(describe_machine(tuple(packages)), options, tuple(measurements))
 
 
 def _how_it_ended(returncode: int) -> str:

@@ -9,41 +9,58 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from packnet_deploy.bench.machine import Machine
-from packnet_deploy.bench.options import BenchOptions
+from packnet_deploy.bench.options import ONNXRUNTIME, BenchOptions
 from packnet_deploy.bench.timing import Timing
+
+IN_TURN, REPEATED, NO_COPIES = "in turn", "repeated", "no copies"
 
 DEFINITIONS = {
     "separate": "each task's session alone in a process of its own",
-    "together": "one session per task, all held in one process, requests in turn over the tasks",
+    "together": "one session per task, or one engine (switch none), all held in one process, requests in turn over "
+    "the tasks",
     "shared": "as together, of a folder of layout shared",
     "mapped": "as shared, but its bank mapped into memory once for all sessions and masked at each run",
-    "selector": "one session for all tasks, masked at each run, requests in turn over the tasks",
+    "selector": "one session or engine for all tasks, masked at each run, requests in turn over the tasks",
+    "refit": "one engine, given the weights of the task that is asked for; requests in turn over the tasks",
+    "bind": "as refit, but the weights are the engine's inputs, in a buffer that is rewritten",
+    "lend": "one network in PyTorch, lent the weights of the task that is asked for; requests in turn over the tasks",
+    "cuda_graph": "each batch is one CUDA graph from its second time on; refit captures it anew after each switch, so "
+    "that in turn it runs none",
+    "how": "in turn: requests in turn over the tasks, so a switch is in each; repeated: one task again and again, no "
+    "switch; no copies: the same, images already on the GPU and logits left there",
+    "switch": "the call that makes an engine another task, alone, in turn over the tasks, with the GPU at rest before "
+    "and after; images_per_s: switches in a second",
     "switch_ms": "what a request of the smallest batch takes longer after one for another task: median over the tasks "
     "of the p50 in turn less the p50 of the same request repeated; noise where it is near 0",
-    "file_bytes": "the ONNX files and their external data, each file once",
-    "load_ms": "opening the sessions, once; files in the page cache, process, imports and runtime already started",
+    "file_bytes": "all files that are loaded, each once: ONNX files and their external data, plans and sidecars, and "
+    "the pack where weights come from it (refit, bind, lend)",
+    "load_ms": "opening the sessions or engines, once; files in the page cache, process, imports and runtime already "
+    "started",
     "load_memory_bytes": "growth of the process's resident memory over load; GPU memory is not counted",
     "run_memory_bytes": "further growth over all runs, the input images not counted",
-    "latency": "from images to logits in ordinary memory, so copies to and from a GPU count; "
+    "gpu_memory_bytes": "growth of the GPU's memory in use over load and all runs, as its driver counts it, whoever "
+    "took it; CUDA's own context is not in it",
+    "latency": "from images to logits in ordinary memory, so copies to and from a GPU count, but for no copies; "
     "percentiles by nearest rank: each was really measured, and p99 of fewer than 100 runs is the slowest run",
 }
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One task's timing at one batch size."""
+    """One task's timing at one batch size; ``how`` is ``IN_TURN``, ``REPEATED`` or ``NO_COPIES``."""
 
     task: str
     batch: int
     timing: Timing
+    how: str = IN_TURN
 
 
 @dataclass(frozen=True)
 class Measurement:
     """What one process found; ``DEFINITIONS`` says what each figure means.
 
-    ``providers`` names, per task, the ONNX Runtime provider that really ran it. Memory is None where the operating
-    system does not tell, and may be negative when the process gave memory back.
+    ``providers`` names, per task, what really ran it: for ONNX Runtime its provider. Memory is None where the system
+    does not tell or no GPU was used, and may be negative when the process gave memory back.
     """
 
     strategy: str
@@ -56,13 +73,32 @@ class Measurement:
     notes: tuple[str, ...]
     latencies: tuple[Latency, ...]
     switch_ms: float | None = None  # None where there is but one task
+    switch: Timing | None = None  # None where no switch can be told from a request
+    gpu_memory_bytes: int | None = None
+    backend: str = ONNXRUNTIME
+    cuda_graph: bool = False
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Measurement:
         """The inverse of ``dataclasses.asdict``, JSON's lists and dicts included."""
-        latencies = tuple(Latency(item["task"], item["batch"], Timing(**item["timing"])) for item in value["latencies"])
-        lists = {"tasks": tuple(value["tasks"]), "notes": tuple(value["notes"]), "latencies": latencies}
-        return cls(**{**value, **lists})
+        latencies = tuple(Latency(**{**item, "timing": Timing(**item["timing"])}) for item in value["latencies"])
+        switch = None if value["switch"] is None else Timing(**value["switch"])
+        read = {"tasks": tuple(value["tasks"]), "notes": tuple(value["notes"]), "latencies": latencies}
+        return cls(**{**value, **read, "switch": switch})
+
+    @property
+    def label(self) -> str:
+        """Strategy, backend where it is not ONNX Runtime, and CUDA graph."""
+        return way_label(self.strategy, self.backend, cuda_graph=self.cuda_graph)
+
+    def timings(self, how: str) -> tuple[Latency, ...]:
+        """Those of one kind."""
+        return tuple(row for row in self.latencies if row.how == how)
+
+
+def way_label(strategy: str, backend: str, *, cuda_graph: bool = False) -> str:
+    """A way to serve tasks in a few words."""
+    return " ".join([strategy, *([backend] if backend != ONNXRUNTIME else []), *(["graph"] if cuda_graph else [])])
 
 
 @dataclass(frozen=True)
@@ -96,12 +132,19 @@ class BenchReport:
         the machine, the options and the definitions are in the JSON only."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        shared = ("file_bytes", "load_ms", "load_memory_bytes", "run_memory_bytes")
+        process = ("file_bytes", "load_ms", "load_memory_bytes", "run_memory_bytes", "gpu_memory_bytes")
         timed = tuple(Timing.__dataclass_fields__)
-        writer.writerow(("strategy", "task", "provider", "batch", *timed, *shared))
+        way = ("switch_p50_ms", "switch_p99_ms", "backend", "cuda_graph")
+        writer.writerow(("strategy", "task", "provider", "batch", *timed, *process, *way, "how"))
         for measured, row in self.rows():
-            figures = [getattr(row.timing, name) for name in timed]
-            process = [getattr(measured, name) for name in shared]
-            provider = measured.providers[row.task]
-            writer.writerow([measured.strategy, row.task, provider, row.batch, *figures, *process])
+            switch = measured.switch
+            writer.writerow(
+                [
+                    *(measured.strategy, row.task, measured.providers[row.task], row.batch),
+                    *(getattr(row.timing, name) for name in timed),
+                    *(getattr(measured, name) for name in process),
+                    *((None, None) if switch is None else (switch.p50_ms, switch.p99_ms)),
+                    *(measured.backend, measured.cuda_graph, row.how),
+                ]
+            )
         return text.getvalue()

@@ -1,7 +1,7 @@
-"""One measurement in this process: load the sessions of a job, run them, say what it took.
+"""One measurement in this process: load what a job names, run it, say what it took.
 
 Started by ``plan`` in a fresh process, with the job as JSON on stdin and the answer as JSON on stdout. Works without
-PyTorch.
+PyTorch, unless that is what is measured.
 """
 
 from __future__ import annotations
@@ -11,107 +11,121 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from packnet_deploy.bench.memory import resident_bytes
+from packnet_deploy.bench.backends import Held, opened, start
+from packnet_deploy.bench.job import Job
+from packnet_deploy.bench.memory import gpu_bytes_used, resident_bytes
 from packnet_deploy.bench.options import BenchOptions
-from packnet_deploy.bench.report import Latency, Measurement
-from packnet_deploy.bench.timing import summarise, time_in_turn
+from packnet_deploy.bench.report import NO_COPIES, REPEATED, Latency, Measurement
+from packnet_deploy.bench.timing import Timing, summarise, time_in_turn
 from packnet_deploy.errors import PackNetError, UsageError
 from packnet_deploy.runners.contract import Float32Array
-from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
+from packnet_deploy.trt.flavour import FLAVOURS
 
+Images = dict[str, Float32Array]
 CHUNK = 1 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process is to measure.
-
-    Attributes:
-        strategy: one of ``report.DEFINITIONS``' strategies, repeated in the answer.
-        models: the ONNX file of each task to hold.
-        files: all files the models consist of, each once.
-    """
-
-    strategy: str
-    models: dict[str, str]
-    files: tuple[str, ...]
-    options: BenchOptions
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Job:
-        return cls(**{**value, "files": tuple(value["files"]), "options": BenchOptions(**value["options"])})
 
 
 def measure(job: Job) -> Measurement:
     """Do the job in this process. Memory is honest only where nothing was loaded before."""
     options = job.options
-    start_runtime(options.device)
+    on_gpu = job.backend in FLAVOURS or options.device != "cpu"
+    start(job)
     file_bytes = _read_through(job.files)
-    mapped = job.strategy == "mapped"
-    models = {task: Path(path) for task, path in job.models.items()}
-    runner = OnnxRunner(models, "cpu" if mapped else options.device, options.threads, mapped=mapped)
-    before = resident_bytes()
-    start = time.perf_counter()
-    with runner:
-        load_ms = 1e3 * (time.perf_counter() - start)
-        load_memory = _growth(before)
-        images = _images(runner, options)
+    gpu_before, before = gpu_bytes_used() if on_gpu else None, resident_bytes()
+    begin = time.perf_counter()
+    with opened(job) as held:
+        load_ms = 1e3 * (time.perf_counter() - begin)
+        load_memory = _growth(before, resident_bytes())
+        images = _images(held, options)
         before = resident_bytes()
-        latencies = [row for batch in options.batch_sizes for row in _latencies(runner, images, batch, options)]
-        run_memory = _growth(before)
+        latencies, switch_ms = _latencies(held, images, options)
+        switch = _switch(held, options) if held.switch is not None and len(job.models) > 1 else None
         return Measurement(
             strategy=job.strategy,
-            tasks=runner.tasks,
+            tasks=held.tasks,
             file_bytes=file_bytes,
             load_ms=load_ms,
             load_memory_bytes=load_memory,
-            run_memory_bytes=run_memory,
-            providers=runner.providers,
-            notes=tuple(runner.notes),
+            run_memory_bytes=_growth(before, resident_bytes()),
+            providers=dict(held.providers),
+            notes=held.notes,
             latencies=tuple(latencies),
-            switch_ms=_switch_ms(runner, images, latencies, options) if len(job.models) > 1 else None,
+            switch_ms=switch_ms,
+            switch=switch,
+            gpu_memory_bytes=_growth(gpu_before, gpu_bytes_used() if on_gpu else None),
+            backend=job.backend,
+            cuda_graph=job.cuda_graph,
         )
 
 
-def _latencies(
-    runner: OnnxRunner, images: Mapping[str, Float32Array], batch: int, options: BenchOptions
-) -> list[Latency]:
+def _latencies(held: Held, images: Images, options: BenchOptions) -> tuple[list[Latency], float | None]:
+    """Every timing, and what a request of the smallest batch takes longer when the last one was for another task."""
+    tasks, sizes, smallest = held.tasks, options.batch_sizes, min(options.batch_sizes)
+    in_turn = [row for batch in sizes for row in _in_turn(held, images, batch, options)]
+    if len(tasks) == 1:
+        return in_turn + _without_copies(held, images, options), None
+    repeated = []
+    for row in in_turn:
+        if row.batch == smallest or held.switch is not None:
+            call = partial(held.runner.infer, images[row.task][: row.batch], row.task)
+            # Of the untimed runs the first switches, and the second may capture a CUDA graph.
+            times = time_in_turn({row.task: call}, warmup=2, repeats=row.timing.runs, seconds=options.seconds)
+            repeated.append(Latency(row.task, row.batch, summarise(times[row.task], row.batch), REPEATED))
+    p50s = {row.task: row.timing.p50_ms for row in repeated if row.batch == smallest}
+    switch_ms = median(row.timing.p50_ms - p50s[row.task] for row in in_turn if row.batch == smallest)
+    shown = repeated if held.switch is not None else []  # else they say what those in turn say
+    return in_turn + shown + _without_copies(held, images, options), switch_ms
+
+
+def _in_turn(held: Held, images: Images, batch: int, options: BenchOptions) -> list[Latency]:
     calls: dict[str, Callable[[], object]] = {
-        task: partial(runner.infer, images[task][:batch], task) for task in runner.tasks
+        task: partial(held.runner.infer, images[task][:batch], task) for task in held.tasks
     }
     samples = time_in_turn(calls, warmup=options.warmup, repeats=options.repeats, seconds=options.seconds)
     return [Latency(task, batch, summarise(times, batch)) for task, times in samples.items()]
 
 
-def _switch_ms(
-    runner: OnnxRunner, images: Mapping[str, Float32Array], in_turn: Sequence[Latency], options: BenchOptions
-) -> float:
-    """How much faster the smallest batch of a task is when nothing else runs between; median over the tasks."""
-    batch = min(options.batch_sizes)
-    losses = []
-    for row in in_turn:
-        if row.batch == batch:
-            call = partial(runner.infer, images[row.task][:batch], row.task)
-            repeated = time_in_turn({row.task: call}, warmup=1, repeats=row.timing.runs, seconds=options.seconds)
-            losses.append(row.timing.p50_ms - summarise(repeated[row.task], batch).p50_ms)
-    return median(losses)
+def _without_copies(held: Held, images: Images, options: BenchOptions) -> list[Latency]:
+    """The engine alone, of each task, for batches that it takes at once."""
+    rows = []
+    for batch in options.batch_sizes:
+        for task in held.tasks:
+            if held.again is None or (held.most is not None and batch > held.most):
+                continue
+            held.runner.infer(images[task][:batch], task)
+            samples = time_in_turn(
+                {task: partial(held.again, task)},
+                warmup=1 + options.warmup,  # the first captures the CUDA graph
+                repeats=options.repeats,
+                seconds=options.seconds,
+            )
+            rows.append(Latency(task, batch, summarise(samples[task], batch), NO_COPIES))
+    return rows
 
 
-def _images(runner: OnnxRunner, options: BenchOptions) -> dict[str, Float32Array]:
+def _switch(held: Held, options: BenchOptions) -> Timing:
+    """The switch alone: each call is for another task than the one before."""
+    assert held.switch is not None
+    calls: dict[str, Callable[[], object]] = {task: partial(held.switch, task) for task in held.tasks}
+    samples = time_in_turn(calls, warmup=options.warmup, repeats=options.repeats, seconds=options.seconds)
+    in_order = [time for one_round in zip(*samples.values(), strict=True) for time in one_round]
+    return summarise(in_order, batch=1)
+
+
+def _images(held: Held, options: BenchOptions) -> Images:
     """Random normal images of each model's own size, as many as the largest batch; one array for each size."""
     arrays: dict[tuple[int, ...], Float32Array] = {}
-    images = {}
-    for task in runner.tasks:
-        shape = tuple(size for size in runner.input_shape(task)[1:] if size is not None)
+    images: Images = {}
+    for task in held.tasks:
+        shape = tuple(size for size in held.shapes[task] if size is not None)
         if len(shape) != 3:
             raise UsageError(
                 f"task '{task}': its model leaves the size of its images open, "
@@ -135,8 +149,7 @@ def _read_through(files: tuple[str, ...]) -> int:
     return total
 
 
-def _growth(before: int | None) -> int | None:
-    now = resident_bytes()
+def _growth(before: int | None, now: int | None) -> int | None:
     return None if now is None or before is None else now - before
 
 

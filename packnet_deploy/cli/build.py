@@ -147,7 +147,7 @@ def _show(reports: list[BuildReport]) -> None:
         eligible = sum(layer.eligible for layer in sidecar.sparsity) if sidecar.sparse_weights else 0
         picked = [layer.picked for layer in sidecar.sparsity]
         are = "?" if sidecar.sparse_weights and None in picked else str(sum(map(bool, picked)))
-        worst = max(report.differences.values(), key=lambda d: d.max_difference / d.allowed, default=None)
+        worst = max(report.differences.values(), key=lambda d: d.max_difference / (d.allowed or 1), default=None)
         checked = ("not run", "") if worst is None else (f"{worst.max_difference:.2g}", f"{worst.allowed:.2g}")
         shown.add_row(
             str(report.plan),

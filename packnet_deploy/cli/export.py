@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="triton: a model repository for Triton Inference Server, one model per task.",
 )
+@click.option(
+    "--plan",
+    "plans",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="With --format triton: a plan built with --switch none, instead of an ONNX file; may be repeated.",
+)
 @flags_of(ExportOptions)
 @click.pass_context
 def command(
@@ -45,6 +52,7 @@ def command(
     pack: Path | None,
     output: Path | None,
     target: str,
+    plans: tuple[Path, ...],
     **_: Any,
 ) -> None:
     """Write tasks as ONNX files, each checked against the pack.
@@ -54,6 +62,10 @@ def command(
     """
     options = ExportOptions(**given(context, ExportOptions))
     opened = open_chosen(pack)
+    if plans:
+        _expect_plans_alone(target, bool(tasks) or all_tasks, given(context, ExportOptions))
+        _export_plans(opened, plans, output)
+        return
     if target == "triton":
         _show(_export_triton(opened, tasks, all_tasks, output, options))
     else:
@@ -89,6 +101,30 @@ def _export_triton(
 
     repository = output or Path("models")
     return [export_triton(pack, name, repository, options) for name in chosen_tasks(pack, tasks, all_tasks)]
+
+
+def _expect_plans_alone(target: str, names_tasks: bool, options: dict[str, Any]) -> None:
+    from packnet_deploy.errors import UsageError
+
+    if target != "triton":
+        raise UsageError(f"--plan: only --format triton takes plans, got --format {target}")
+    if names_tasks:
+        raise UsageError("--task, --all-tasks: each plan is of one task; leave them out")
+    if options:
+        flag = "--" + next(iter(options)).replace("_", "-")
+        raise UsageError(f"{flag}: a plan is taken as it is; leave it out")
+
+
+def _export_plans(pack: Pack, plans: tuple[Path, ...], output: Path | None) -> None:
+    from packnet_deploy.cli.show import console, size, table
+    from packnet_deploy.trt.triton import export_triton_plan
+
+    shown = table("", ("task", "file", "for a server with"), ("bytes",))
+    for plan in plans:
+        done = export_triton_plan(plan, pack, output or Path("models"))
+        server = f"TensorRT {done.tensorrt}, compute capability {', '.join(done.compute_capabilities)}"
+        shown.add_row(done.task, str(done.file), server, size(done.bytes))
+    console().print(shown)
 
 
 def _show(reports: list[ExportReport]) -> None:

@@ -3,6 +3,7 @@
     REPOSITORY/TASK/config.pbtxt    inputs and outputs, dynamic batching, warm-up, version policy
     REPOSITORY/TASK/labels.txt      class names, one a line
     REPOSITORY/TASK/1/model.onnx    the dense (or sparse) export; the next export of the task becomes version 2
+    REPOSITORY/TASK/1/model.plan    or a plan of TensorRT (trt/triton.py)
 
 Triton serves the newest version and lets go of the older one. It cannot refit an engine: there every task has a model
 of its own with its weights in it, however many weights tasks have in common.
@@ -41,32 +42,43 @@ def export_triton(pack: Pack, task: str, repository: Path, options: ExportOption
     """
     if options.layout not in ("dense", "sparse"):
         raise UsageError(f"layout: Triton takes one dense or sparse model per task, got {options.layout!r}")
+    classes = pack.header(task).classes
+    config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
+    with new_version(repository, task, config, classes) as (staged, version):
+        report = export_task(pack, task, staged / MODEL_FILE, options)
+    files = tuple(version / file.name for file in report.files)
+    return ExportReport(**{**vars(report), "files": files})
+
+
+@contextmanager
+def new_version(repository: Path, task: str, config: str, classes: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+    """The folder to write a model's next version to, and the one that it becomes by rename when all is written.
+
+    On any failure the repository is as it was before.
+
+    Raises:
+        UsageError: ``repository`` is a file.
+        ArtefactError: the model's folder holds something else.
+        EnvironmentFault: the folder above the repository does not exist.
+    """
     if repository.exists() and not repository.is_dir():
         raise UsageError(f"{repository}: expected a folder, got a file")
     if not repository.parent.is_dir():
         raise EnvironmentFault(f"{repository.parent}: no such folder; make it first")
-    classes = pack.header(task).classes
+    model = repository / task
     with _made(repository):
-        return _add(pack, task, repository / task, classes, options)
-
-
-def _add(pack: Pack, task: str, model: Path, classes: Sequence[str], options: ExportOptions) -> ExportReport:
-    version = _next_version(model)
-    with staging_folder(model) as staging:
-        new = staging / task
-        (new / version).mkdir(parents=True)
-        report = export_task(pack, task, new / version / MODEL_FILE, options)
-        labels = "".join(f"{name}\n" for name in classes)
-        (new / "labels.txt").write_text(labels, encoding="utf-8")
-        config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
-        (new / "config.pbtxt").write_text(config, encoding="utf-8")
-        if model.exists():
-            move_into_place([new / "labels.txt", new / "config.pbtxt", new / version], model)
-        else:
-            os.rename(new, model)
-            sync_directory(model.parent)
-    files = tuple(model / version / file.name for file in report.files)
-    return ExportReport(**{**vars(report), "files": files})
+        version = _next_version(model)
+        with staging_folder(model) as staging:
+            new = staging / task
+            (new / version).mkdir(parents=True)
+            yield new / version, model / version
+            (new / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+            (new / "config.pbtxt").write_text(config, encoding="utf-8")
+            if model.exists():
+                move_into_place([new / "labels.txt", new / "config.pbtxt", new / version], model)
+            else:
+                os.rename(new, model)
+                sync_directory(model.parent)
 
 
 @contextmanager
@@ -80,22 +92,31 @@ def _made(repository: Path) -> Iterator[None]:
             repository.rmdir()
 
 
-def config_text(name: str, images: Sequence[int], classes: int, batch: int | None) -> str:
+def config_text(
+    name: str,
+    images: Sequence[int],
+    classes: int,
+    batch: int | None,
+    runs: str = 'backend: "onnxruntime"',
+    most: int = MAX_BATCH,
+) -> str:
     """A model's config.pbtxt (protobuf text of inference.ModelConfig).
 
     Args:
         images: channels, height and width.
         batch: images in each request where the model fixes it; Triton then does no batching. None: any number.
+        runs: the field that says what runs the model.
+        most: images that Triton may put into one request.
     """
     first = [] if batch is None else [batch]
     image, logits = [*first, *images], [*first, classes]
     batching = f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}\n" if batch is None else ""
-    sizes = (1, MAX_BATCH) if batch is None else (1,)  # 1 is Triton's word for a model that it does not batch
-    warm_ups = "".join(_warm_up(size, image) for size in sizes)
+    sizes = (1, most) if batch is None else (1,)  # 1 is Triton's word for a model that it does not batch
+    warm_ups = "".join(_warm_up(size, image) for size in dict.fromkeys(sizes))
     return (
         f"name: {json.dumps(name)}\n"
-        'backend: "onnxruntime"\n'
-        f"max_batch_size: {MAX_BATCH if batch is None else 0}\n"
+        f"{runs}\n"
+        f"max_batch_size: {most if batch is None else 0}\n"
         f'input [ {{ name: "{IMAGES}" data_type: TYPE_FP32 dims: {image} }} ]\n'
         f'output [ {{ name: "{LOGITS}" data_type: TYPE_FP32 dims: {logits} label_filename: "labels.txt" }} ]\n'
         f"{batching}"

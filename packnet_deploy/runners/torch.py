@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError, missing_package
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, missing_package
+from packnet_deploy.export.session import DEVICES
 from packnet_deploy.runners.contract import Float32Array, check_images, check_task
 
 if TYPE_CHECKING:
@@ -84,13 +85,23 @@ class TorchRunner:
         check_images(images)
         if not self._modes:
             raise RuntimeError("TorchRunner runs only inside its with block")
-        if task != self._task:
-            self._tensors, self._task = self._load(task), task
+        self.set_task(task)
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
             logits = torch.func.functional_call(self._module, self._tensors, (batch,))
         result: Float32Array = logits.cpu().numpy()
         return result
+
+    def set_task(self, task: str) -> None:
+        """Put a task's tensors on the device; ``infer`` does it as well. The current task costs nothing.
+
+        Raises:
+            UsageError: an unknown task.
+            ArtefactError: as ``infer``.
+        """
+        check_task(task, self.tasks)
+        if task != self._task:
+            self._tensors, self._task = self._load(task), task
 
     def _load(self, task: str) -> dict[str, torch.Tensor]:
         import torch
@@ -110,3 +121,30 @@ class TorchRunner:
 
     def _torch_name(self, name: str) -> str:
         return f"{self._head}.{name.removeprefix('head.')}" if name in ("head.weight", "head.bias") else name
+
+
+def start_torch(device: str = "cpu", threads: int | None = None) -> str:
+    """Load PyTorch and start it on ``cpu``, ``cuda``, or ``auto``: CUDA where there is a GPU. Returns which it is.
+
+    Args:
+        threads: of each operator on the CPU; PyTorch's own choice when None.
+
+    Raises:
+        UsageError: ``device`` is none of the three.
+        EnvironmentFault: there is no PyTorch, or ``cuda`` was asked for and is not to be had.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise missing_package("torch", "train", "running a task in PyTorch") from error
+    if device not in DEVICES:
+        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault(
+            "device cuda: PyTorch finds no GPU here; use --device cpu, or check the machine with nvidia-smi"
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.zeros(1, device=chosen)
+    return chosen

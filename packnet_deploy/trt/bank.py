@@ -65,6 +65,12 @@ class EngineTask:
     ratios: dict[str, npt.NDArray[np.float32]]
     probe_logits: npt.NDArray[np.float32]
 
+    @property
+    def unpadded(self) -> dict[str, Array]:
+        """``tensors``, the head as wide as the task has classes."""
+        width = len(self.classes)
+        return {name: a[:width] if name.startswith("head.") else a for name, a in self.tensors.items()}
+
 
 @dataclass(frozen=True)
 class EngineBank:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.parity import Difference
+from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
@@ -21,7 +23,7 @@ from packnet_deploy.trt.gpu import find_gpu
 from packnet_deploy.trt.graph import EngineGraph, engine_graph
 from packnet_deploy.trt.network import Network, Progress
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.settings import read_settings
+from packnet_deploy.trt.settings import asks_for_tf32, read_settings
 from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
 from packnet_deploy.trt.sparsity import why_dense
 from packnet_deploy.trt.verify import verify_engine
@@ -102,9 +104,15 @@ def build_plan(
         runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
         if options.verify and runs:
             with Engine.load(staged, pack) as engine:
-                differences = verify_engine(engine, pack, engine.tasks, options.export, path)
+                checked = _with_tf32(options.export) if asks_for_tf32(settings) else options.export
+                differences = verify_engine(engine, pack, engine.tasks, checked, path)
         move_into_place([staged, sidecar_path(staged)], path.parent)
     return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
+
+
+def _with_tf32(options: ExportOptions) -> ExportOptions:
+    """The same, held to no more than TF32 can give: it has as many bits as fp16."""
+    return replace(options, rtol=max(options.type.tolerance, PRECISIONS["fp16"].tolerance))
 
 
 def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> tuple[str, ...]:

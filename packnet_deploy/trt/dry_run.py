@@ -85,13 +85,13 @@ def weight_bytes(bank: EngineBank, switch: str, tasks: int) -> int:
     fixed = sum(array.nbytes for array in bank.fixed.values())
     values = sum(array.nbytes for array in bank.values.values())
     owners = sum(array.nbytes for array in bank.owners.values())
-    own = [sum(array.nbytes for array in task.tensors.values()) for task in bank.tasks[:tasks]]
-    widest = max(own)
+    padded = sum(array.nbytes for array in bank.tasks[0].tensors.values())  # the same for every task
     if switch == "none":
-        return tasks * (fixed + values) + sum(own)
+        own = sum(array.nbytes for task in bank.tasks[:tasks] for array in task.unpadded.values())
+        return tasks * (fixed + values) + own
     if switch == "selector":
-        return fixed + values + owners + sum(own)
-    masked = values + widest  # the buffer that masking writes: an engine's inputs, or what it is refitted from
+        return fixed + values + owners + tasks * padded
+    masked = values + padded  # the buffer that masking writes: an engine's inputs, or what it is refitted from
     engine = masked if switch == "refit" else 0
     return fixed + engine + masked + values + owners
 

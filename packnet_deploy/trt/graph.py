@@ -79,11 +79,11 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     if options.switch == "none":
         alone = _alone(bank, chosen)
         return EngineGraph(_serialised(bank.model, alone), bank, (), (), plan, len(chosen.classes))
-    tensors = {**bank.fixed, **bank.materialise(chosen)}
+    switched = bank.materialise(chosen)
     if options.sparsity != "off":
-        dense = [layer.name for layer in plan if not layer.eligible]
-        tensors |= {name: without_zeros(tensors[name]) for name in dense}
-    return EngineGraph(_serialised(bank.model, tensors), bank, bank.weights, (), plan, bank.classes)
+        eligible = {layer.name for layer in plan if layer.eligible}
+        switched = {name: a if name in eligible else without_zeros(a) for name, a in switched.items()}
+    return EngineGraph(_serialised(bank.model, {**bank.fixed, **switched}), bank, bank.weights, (), plan, bank.classes)
 
 
 def _widest(bank: EngineBank) -> int:
@@ -92,8 +92,7 @@ def _widest(bank: EngineBank) -> int:
 
 def _alone(bank: EngineBank, task: EngineTask) -> Tensors:
     """Everything of one task, its head no wider than it is."""
-    tensors = {**bank.fixed, **bank.materialise(task)}
-    return {name: a[: len(task.classes)] if name.startswith("head.") else a for name, a in tensors.items()}
+    return {**bank.fixed, **bank.materialise(task), **task.unpadded}
 
 
 def _with_inputs(bank: EngineBank) -> ModelProto:

@@ -111,7 +111,7 @@ class Network:
             config.num_compute_capabilities = len(capabilities)
             for index, name in enumerate(capabilities):
                 config.set_compute_capability(api.ComputeCapability.__members__[f"SM{name.replace('.', '')}"], index)
-        with _timing_cache(config, options.timing_cache), _interruptible() as interrupted:
+        with timing_cache(config, options.timing_cache), _interruptible() as interrupted:
             monitor = _monitor(api, progress or NoProgress(), interrupted)
             config.progress_monitor = monitor
             plan = self.builder.build_serialized_network(self.definition, config)
@@ -166,7 +166,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def _timing_cache(config: Any, path: Path | None) -> Iterator[None]:
+def timing_cache(config: Any, path: Path | None) -> Iterator[None]:
     """Kernel timings from a file, and back into it when the build is over; one that does not fit is started anew.
 
     Raises:
@@ -177,11 +177,14 @@ def _timing_cache(config: Any, path: Path | None) -> Iterator[None]:
         return
     try:
         content = path.read_bytes() if path.exists() else b""
-        cache = config.create_timing_cache(content)
-        if cache is None or not config.set_timing_cache(cache, False):
-            config.set_timing_cache(config.create_timing_cache(b""), False)
-        yield
+    except OSError as error:
+        raise EnvironmentFault(f"--timing-cache {path}: cannot be read ({error.strerror})") from error
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+    yield
+    try:
         with replacing(path) as file:
             file.write(bytes(config.get_timing_cache().serialize()))
     except OSError as error:
-        raise EnvironmentFault(f"--timing-cache {path}: {error.strerror}") from error
+        raise EnvironmentFault(f"--timing-cache {path}: cannot be written ({error.strerror})") from error

@@ -25,6 +25,7 @@ NUMBERS = {
 # Members of TensorRT's enumerations, by the setting's name.
 NAMED = {"profiling_verbosity": "ProfilingVerbosity", "tiling_optimization_level": "TilingOptimizationLevel"}
 FLAGS = "flags"  # a list of BuilderFlag's members, those aside that packnet sets itself
+TF32 = "TF32"  # products of fp32 with fp16's ten bits; TensorRT's default, ours only when asked for
 OWN_FLAGS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN", "SPARSE_WEIGHTS", "WEIGHT_STREAMING")
 
 
@@ -48,12 +49,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def asks_for_tf32(settings: Mapping[str, Any]) -> bool:
+    return TF32 in _flags(settings)
+
+
 def apply_settings(settings: Mapping[str, Any], config: Any, api: Any) -> None:
-    """Set them on a builder config.
+    """Set them on a builder config, and take TF32 away unless they ask for it: fp32 means fp32.
 
     Raises:
         UsageError: a value that this TensorRT does not know.
     """
+    config.clear_flag(api.BuilderFlag.TF32)
     for name, value in settings.items():
         if name in NUMBERS:
             if type(value) is not int or value < NUMBERS[name]:
@@ -61,11 +67,15 @@ def apply_settings(settings: Mapping[str, Any], config: Any, api: Any) -> None:
             _set(config, name, value)
         elif name in NAMED:
             _set(config, name, _member(getattr(api, NAMED[name], None), name, value))
-        else:
-            for flag in value if isinstance(value, list) else [value]:
-                if flag in OWN_FLAGS:
-                    raise UsageError(f"--config: flags: {flag} is packnet's to set; see --switch and --sparsity")
-                config.set_flag(_member(api.BuilderFlag, name, flag))
+    for flag in _flags(settings):
+        if flag in OWN_FLAGS:
+            raise UsageError(f"--config: flags: {flag} is packnet's to set; see --switch and --sparsity")
+        config.set_flag(_member(api.BuilderFlag, FLAGS, flag))
+
+
+def _flags(settings: Mapping[str, Any]) -> list[Any]:
+    value = settings.get(FLAGS, [])
+    return value if isinstance(value, list) else [value]
 
 
 def _set(config: Any, name: str, value: Any) -> None:
@@ -76,6 +86,6 @@ def _set(config: Any, name: str, value: Any) -> None:
 
 def _member(kind: Any, name: str, value: Any) -> Any:
     members = getattr(kind, "__members__", {})
-    if value not in members:
+    if not isinstance(value, str) or value not in members:
         raise UsageError(f"--config: {name}: expected one of {', '.join(members) or 'nothing here'}, got {value!r}")
     return members[value]

@@ -2,8 +2,8 @@
 
 A sparse kernel skips two of every four inputs, so it needs weights in the 2:4 pattern (pack/pattern.py). One engine
 serves all tasks; supports nest, so where the union over all tasks keeps to the pattern every task does, and the engine
-is safe if it is built from the union, the last task's weights. Everywhere else the engine must be dense, and not by
-luck: the weights it is built with have no zero there, so no sparse kernel can be chosen.
+is safe if it is built from the union, the last task's weights. All other weights that change, heads included, must be
+dense, and not by luck: those that the engine is built with have no zero, so no sparse kernel can be chosen for them.
 """
 
 from __future__ import annotations

@@ -35,25 +35,26 @@ def verify_engine(
     """Switch to every task, and once more to the first: a switch back must give the same again.
 
     Args:
-        options: precision and image size of the engine.
+        options: precision and image size of the engine; ``rtol`` where something else than its precision's holds.
 
     Returns:
         How far the engine's logits lie from the pack's, by task.
 
     Raises:
-        CheckFailed: a task's differ by more than the precision explains; names plan and task.
+        CheckFailed: a task's differ by more than that explains; names plan and task.
     """
     images = probe_batch(input_spec(pack, options))
+    rtol = options.type.tolerance if options.rtol is None else options.rtol
     differences: dict[str, Difference] = {}
     for task in (*tasks, tasks[0]):
         engine.set_task(task)
         expected = _expected(pack, task, options, images)
-        difference = compare(engine.infer(images), expected, options.type.tolerance)
+        difference = compare(engine.infer(images), expected, rtol)
         if not difference.passes:
             back = " when switched back to" if task in differences else ""
             raise CheckFailed(
-                f"{plan}: task '{task}'{back}: the engine is wrong, so nothing was kept: {difference}; "
-                "try --switch bind or none, and report it with packnet doctor"
+                f"{plan}: task '{task}'{back}: the engine gives other logits than the pack, do not use it: "
+                f"{difference}; build it with another --switch"
             )
         differences.setdefault(task, difference)
     return differences

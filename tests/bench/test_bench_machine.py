@@ -11,6 +11,9 @@ import pytest
 
 from packnet_deploy.bench import machine
 from packnet_deploy.bench.machine import cpu_from_cpuinfo, describe_machine
+from packnet_deploy.trt.sidecar import Gpu
+
+GPU = Gpu("Stand-in", "8.6", "13.0", 1 << 33)
 
 THREAD = "processor\t: {0}\nmodel name\t: Fast CPU\nphysical id\t: {1}\ncore id\t\t: {2}\nflags\t\t: a b\n\n"
 
@@ -42,12 +45,13 @@ def test_packages_that_are_not_installed_are_left_out() -> None:
     assert describe_machine(["numpy", "no-such-package-anywhere"]).versions.keys() == {"python", "numpy"}
 
 
-@pytest.mark.parametrize("providers", [["CUDAExecutionProvider"], ["CPUExecutionProvider"]])
-def test_gpus_are_those_onnx_runtime_could_use(monkeypatch: pytest.MonkeyPatch, providers: list[str]) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+@pytest.mark.parametrize(("provider", "gpu"), [("CUDA", None), ("CPU", GPU), ("CPU", None)])
+def test_gpus_are_those_that_cuda_could_use(monkeypatch: pytest.MonkeyPatch, provider: str, gpu: object | None) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [f"{provider}ExecutionProvider"])
+    monkeypatch.setattr(machine, "find_gpu", lambda: gpu)
     monkeypatch.setattr(machine, "_answer", lambda command: "NVIDIA H200, 580.10\nNVIDIA L4, 580.10")
     expected = ("NVIDIA H200, driver 580.10", "NVIDIA L4, driver 580.10")
-    assert machine._gpus() == (expected if providers == ["CUDAExecutionProvider"] else ())
+    assert machine._gpus() == (() if (provider, gpu) == ("CPU", None) else expected)
 
 
 def test_a_command_that_fails_or_hangs_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,19 @@
-"""Resident memory, against arrays of known size and files as Linux writes them."""
+"""Resident memory, against arrays of known size and files as Linux writes them; a GPU's, at a stand-in for CUDA."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from host_kernels import build
 
-from packnet_deploy.bench.memory import resident_bytes
+from packnet_deploy.bench import memory
+from packnet_deploy.bench.memory import gpu_bytes_used, resident_bytes, spare_gpu_bytes
 
 SIZE = 64 << 20  # bytes
 
@@ -43,3 +47,37 @@ def test_without_proc_it_asks_ps(tmp_path: Path) -> None:
         pytest.skip("no ps on this machine")
     assert here is not None
     assert 0.5 * here < asked < 2 * here
+
+
+GPU_SCRIPT = """
+from packnet_deploy.bench.memory import gpu_bytes_used, spare_gpu_bytes
+from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.sidecar import Gpu
+total, before = 8 << 30, gpu_bytes_used()
+device = Device(Gpu("Stand-in GPU", "8.6", "13.2", total))
+device.allocate(5000)
+assert gpu_bytes_used() - before == 5000, gpu_bytes_used()
+assert spare_gpu_bytes() == total - gpu_bytes_used()
+device.close()
+assert gpu_bytes_used() == before
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or importlib.util.find_spec("cuda") is None,
+    reason="needs Linux, to put a library in the place of another, and cuda-python",
+)
+def test_gpu_memory_at_a_stand_in_for_the_driver(tmp_path: Path) -> None:
+    """Not at a GPU: at tests/trt/libcuda_on_host.cpp."""
+    tests = Path(__file__).parents[1]
+    build(tmp_path, tests / "trt" / "libcuda_on_host.cpp", tmp_path / "libcuda.so.1")
+    paths = {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(tests.parent)}
+    command = [sys.executable, "-c", GPU_SCRIPT]
+    done = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_without_a_gpu_its_memory_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "find_gpu", lambda: None)
+    assert gpu_bytes_used() is None
+    assert spare_gpu_bytes() is None

@@ -17,9 +17,9 @@ import onnx
 import pytest
 
 from packnet_deploy.bench import plan
+from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.plan import plan_jobs, run_bench, run_job
-from packnet_deploy.bench.worker import Job
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, PackNetError, UsageError
 
 Models = dict[str, Path]

@@ -12,7 +12,7 @@ from rich.console import Console
 from packnet_deploy.bench.memory import available_bytes
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.plan import plan_jobs, run_bench
-from packnet_deploy.bench.report import Latency, Measurement
+from packnet_deploy.bench.report import REPEATED, Latency, Measurement
 from packnet_deploy.bench.strategies import WAYS, Strategy, recommend, strategies
 from packnet_deploy.bench.table import bench_tables
 from packnet_deploy.bench.timing import Timing
@@ -51,6 +51,21 @@ def test_each_way_is_summed_up_at_the_smallest_batch() -> None:
     assert ways[1].alternating_ms == 5.0
 
 
+def test_only_requests_in_turn_have_a_switch_taken_off() -> None:
+    refit = measured("refit", {"a": 4.0, "b": 4.0}, 3.0)
+    repeated = tuple(Latency(task, 1, Timing(20, 1.0, 1.0, 1.0, 1.0, ""), REPEATED) for task in "ab")
+    refit = dataclasses.replace(
+        refit,
+        latencies=refit.latencies + repeated * 3,
+        backend="tensorrt",
+        cuda_graph=True,
+        gpu_memory_bytes=70,
+    )
+    (way,) = strategies([refit])
+    assert (way.p50_ms, way.alternating_ms, way.gpu_memory_bytes) == (1.0, 4.0, 70)
+    assert way.label == "refit tensorrt graph"
+
+
 def test_one_task_has_no_ways() -> None:
     assert strategies([measured("separate", {"a": 3.0}, None)]) == []
 
@@ -80,6 +95,27 @@ def test_when_nothing_fits_the_smallest_comes_closest() -> None:
     assert "none fits 100 MB" in recommend([FAST, LEANEST], 100 * MB)
 
 
+ON_GPU = Strategy("refit", 0, 100 * MB, 1.0, 1.0, 500 * MB, "tensorrt")
+ON_GPU_TOO = Strategy("together", 0, 100 * MB, 0.0, 1.9, 900 * MB, "tensorrt", cuda_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("gpu_budget", "best"),
+    [
+        (None, "refit tensorrt (one engine, refitted"),
+        (1000 * MB, "refit tensorrt (one engine, refitted"),  # as fast, in less memory
+        (400 * MB, "shared (shared: a session per task"),
+    ],
+)
+def test_the_gpus_memory_has_a_budget_of_its_own(gpu_budget: int | None, best: str) -> None:
+    ways = [FAST, AS_FAST, ON_GPU_TOO, ON_GPU]
+    assert recommend(ways, 700 * MB, gpu_budget).startswith(best)
+    assert recommend([ON_GPU_TOO, ON_GPU], 700 * MB, 10 * MB).endswith(
+        "none fits 10 MB of the GPU, the memory to spare; it comes closest"
+    )
+    assert recommend([ON_GPU], 10 * MB, 700 * MB).endswith("none fits 10 MB, the memory to spare; it comes closest")
+
+
 def test_all_ways_of_a_pack_in_their_real_processes(golden: Path, tmp_path: Path, options: BenchOptions) -> None:
     pack = Pack.open(golden)
     names = ["shapes", "flowers"]
@@ -93,12 +129,13 @@ def test_all_ways_of_a_pack_in_their_real_processes(golden: Path, tmp_path: Path
     assert [len(job.files) for job in jobs] == [1, 1, 2, 4, 4, 1]
     report = run_bench(dense, dataclasses.replace(options, batch_sizes=(1,)), others=others)
     assert [m.switch_ms is not None for m in report.measurements] == [False, False, True, True, True, True]
-    assert [way.name for way in strategies(report.measurements)] == list(WAYS)
+    of_onnxruntime = ["reload", "together", "shared", "mapped", "selector"]
+    assert [way.name for way in strategies(report.measurements)] == of_onnxruntime
     screen = Console(file=StringIO(), width=100)
     screen.print(bench_tables(report))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "for requests that alternate between tasks: " in shown
-    assert all(name in shown for name in WAYS)
+    assert all(name in shown for name in of_onnxruntime)
 
 
 def test_available_memory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from packnet_deploy.cli.app import run
+
+for folder in ("trt", "export"):  # plans for the stand-in TensorRT, and the packs
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 
 class Result(NamedTuple):

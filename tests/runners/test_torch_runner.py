@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.onnx import OnnxRunner
-from packnet_deploy.runners.torch import TorchRunner
+from packnet_deploy.runners.torch import TorchRunner, start_torch
 
 torch = pytest.importorskip("torch", reason="the torch runner needs PyTorch (extra: train)")
 
@@ -112,3 +112,31 @@ def test_wrong_requests_are_refused(heads: Heads, images: np.ndarray) -> None:
             runner.infer(images, "fish")
         with pytest.raises(UsageError, match=r"expected float32 \[n, c, h, w\], got float64"):
             runner.infer(images.astype(np.float64), "birds")
+
+
+def test_setting_a_task_is_what_inference_does_first(heads: Heads) -> None:
+    loads: list[str] = []
+
+    def load(task: str) -> dict[str, np.ndarray]:
+        loads.append(task)
+        return heads[task]
+
+    with TorchRunner(network(), load, tasks=TASKS, head="3") as runner:
+        for task in (TASKS[1], TASKS[1], TASKS[0]):
+            runner.set_task(task)
+        runner.infer(np.zeros((1, 3, 4, 5), np.float32), TASKS[0])
+        assert loads == [TASKS[1], TASKS[0]]
+        with pytest.raises(UsageError, match="expected one of"):
+            runner.set_task("cars")
+
+
+def test_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (start_torch("auto", 3), start_torch()) == ("cpu", "cpu")
+    assert set_to == [3]
+    with pytest.raises(EnvironmentFault, match="device cuda: PyTorch finds no GPU here"):
+        start_torch("cuda")
+    with pytest.raises(UsageError, match="expected one of auto, cpu, cuda"):
+        start_torch("tpu")

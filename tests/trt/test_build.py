@@ -18,10 +18,9 @@ from packnet_deploy.pack import Pack
 from packnet_deploy.trt import build as building
 from packnet_deploy.trt import flavour as flavours
 from packnet_deploy.trt.build import build_plan
-from packnet_deploy.trt.dry_run import dry_run, weight_bytes
 from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.graph import engine_graph
-from packnet_deploy.trt.network import Network, NoProgress
+from packnet_deploy.trt.network import NoProgress
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import Gpu, read_sidecar, sidecar_path
 
@@ -84,25 +83,6 @@ def test_well_known_networks_are_built(name: str, head: str, tmp_path: Path) -> 
     assert sizes["bind", "fp32"] < sizes["none", "fp32"] < sizes["selector", "fp32"]  # no weights; one task's; all
 
 
-@pytest.mark.parametrize(
-    ("name", "head", "size"),
-    [
-        ("squeezenet1_1", "classifier.1", 64),
-        ("mobilenet_v2", "classifier.1", 64),
-        pytest.param("resnet50", "fc", 64, marks=pytest.mark.slow),
-        pytest.param("densenet121", "classifier", 64, marks=pytest.mark.slow),
-        pytest.param("vgg16", "classifier.6", 224, marks=pytest.mark.slow),
-    ],
-)
-def test_every_weight_that_changes_can_be_refitted(name: str, head: str, size: int, tmp_path: Path) -> None:
-    pack = pack_of(tmp_path / "net.pack", torchvision_network(name, head, size, narrow=True), {"only": 0.8})
-    planned = dry_run(pack, BuildOptions(**RTX))
-    assert planned.asked.startswith("tensorrt-rtx ")
-    marks = {one.weight.name: one.marked for one in planned.weights}
-    assert set(marks) == {param.name for param in pack.packable} | HEAD
-    assert all(marks.values())
-
-
 def test_a_weight_that_tensorrt_does_not_know_is_named(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = engine_graph(pack, BuildOptions(switch="refit"))
     odd = replace(graph, weights=(*graph.weights, replace(graph.weights[0], name="c.weight")))
@@ -142,33 +122,6 @@ def test_tensorrts_own_words_are_quoted(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"cannot build the engine here: .*sm75"):
         build_plan(pack, tmp_path / "x.plan", options)
     assert [file.name for file in tmp_path.iterdir()] == [pack.path.name]
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_settings_and_workspace(pack: Pack, tmp_path: Path) -> None:
-    settings = tmp_path / "c.toml"
-    settings.write_text('builder_optimization_level = 1\nprofiling_verbosity = "DETAILED"\nflags = ["TF32"]')
-    options = BuildOptions(**RTX, switch="bind", config=settings, workspace=64)
-    assert build_plan(pack, tmp_path / "x.plan", options).sidecar.plan_bytes > 1000
-
-
-@pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize(
-    ("text", "error", "match"),
-    [
-        ("level = 3", UsageError, "expected some of builder_optimization_level.*'level'"),
-        ("builder_optimization_level = true", UsageError, "expected a whole number from 0 up, got True"),
-        ("flags = ['REFIT']", UsageError, "REFIT is packnet's to set"),
-        ("flags = ['FASTER']", UsageError, "flags: expected one of .*, got 'FASTER'"),
-        ("profiling_verbosity = 'ALL'", UsageError, "profiling_verbosity: expected one of"),
-        ("= 1", ArtefactError, "not TOML"),
-    ],
-)
-def test_wrong_settings(pack: Pack, tmp_path: Path, text: str, error: type[Exception], match: str) -> None:
-    (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(error, match=match):
-        build_plan(pack, tmp_path / "x.plan", BuildOptions(**RTX, switch="bind", config=tmp_path / "c.toml"))
-    assert not (tmp_path / "x.plan").exists()
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -213,34 +166,3 @@ def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         load_flavour("tensorrt")
     with pytest.raises(UsageError, match="expected one of"):
         load_flavour("tensorflow")
-
-
-def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: None)
-    planned = dry_run(pack, BuildOptions(precision="fp16"))
-    assert (planned.asked, {one.marked for one in planned.weights}) == ("", {None})
-    assert {one.weight.name: one.bytes for one in planned.weights}["b.weight"] == 2 * 40 * 8
-    assert {name: len(counts) for name, counts in planned.memory.items()} == dict.fromkeys(planned.memory, 3)
-    bank = engine_graph(pack, BuildOptions(precision="fp16")).bank
-    packed, owners = 2 * (8 * 3 * 9 + 40 * 8), 8 * 3 * 9 + 40 * 8
-    own = 2 * (4 * 40 + 4 + 8 + 40)  # a head of four classes and both biases
-    assert weight_bytes(bank, "none", 3) == 3 * (packed + own)
-    assert weight_bytes(bank, "selector", 2) == packed + owners + 2 * own
-    assert weight_bytes(bank, "bind", 3) == 2 * packed + owners + own
-    assert weight_bytes(bank, "refit", 3) == 3 * packed + owners + 2 * own
-
-
-def test_what_the_builders_log_says_of_sparse_layers(pack: Pack) -> None:
-    """The lines are those of TensorRT 8 to 10 (github.com/NVIDIA/TensorRT/issues/4056); RTX 1.7 writes none."""
-    network = Network.parse(load_flavour("tensorrt-rtx"), engine_graph(pack, BuildOptions()).onnx, [])
-    layers = ["features.1", "features.10", "fc"]
-    assert network.picked(layers) is None
-    info = network.flavour.api.ILogger.INFO
-    network.logger.log(info, "(Sparsity) Layers eligible for sparse math: features.1, features.10 + relu_1, fc")
-    assert network.picked(layers) is None
-    network.logger.log(
-        info, "(Sparsity) TRT inference plan picked sparse implementation for layers: a, features.10 + relu"
-    )
-    assert network.picked(layers) == {"features.1": False, "features.10": True, "fc": False}
-    network.logger.log(info, "(Sparsity) TRT inference plan picked sparse implementation for layers:")
-    assert not any((network.picked(layers) or {}).values())

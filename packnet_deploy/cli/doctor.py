@@ -1,0 +1,80 @@
+"""``packnet doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from packnet_deploy.doctor.diagnosis import Diagnosis
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option(
+    "--gpu-report",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Check and measure everything that takes a GPU, and write it to DIR as Markdown and JSON. Takes some minutes.",
+)
+def command(as_json: bool, gpu_report: Path | None) -> None:
+    """Show what this machine can build and run, and what would fix each gap.
+
+    Every package is tried, not only looked for. The exit code is 0 whatever is found.
+    """
+    from packnet_deploy.doctor.diagnosis import diagnose
+
+    if gpu_report is not None:
+        _report(gpu_report, as_json)
+        return
+    diagnosis = diagnose()
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_json(), indent=2))
+    else:
+        _show(diagnosis)
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    from packnet_deploy.cli.show import console, table
+
+    screen, findings = console(), diagnosis.findings
+    screen.print(str(diagnosis.machine), soft_wrap=True)
+    if findings.gpu is not None:
+        gpu = findings.gpu
+        screen.print(
+            f"GPU: {gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory / 1e9:.0f} GB, driver "
+            f"{findings.tools['NVIDIA driver'] or 'unknown'} for CUDA up to {gpu.driver}",
+            soft_wrap=True,
+        )
+    installed = table("Installed", ("what", "version", "works"), ())
+    for package in findings.packages.values():
+        works = "" if not package.installed else package.problem or "yes"
+        installed.add_row(package.name, package.version or ("?" if package.installed else "-"), works)
+    for name, said in findings.tools.items():
+        installed.add_row(name, said or "-", "")
+    screen.print(installed)
+    numbers = {gap: str(number) for number, gap in enumerate(diagnosis.gaps, start=1)}
+    can = table("What can be done here", ("what", "with", "possible"), ())
+    for ability in diagnosis.abilities:
+        lacks = ", ".join(numbers[gap] for gap in ability.gaps)
+        can.add_row(ability.what, ability.with_what, f"no: gap {lacks}" if lacks else "yes")
+    screen.print(can)
+    for gap, number in numbers.items():
+        screen.print(f"gap {number}: {gap.what}\n       {gap.fix}", soft_wrap=True)
+
+
+def _report(folder: Path, as_json: bool) -> None:
+    from packnet_deploy.doctor.gpu_report import JSON, MARKDOWN, gpu_report
+
+    def say(done: int, count: int, name: str) -> None:
+        click.echo(f"{done + 1} of {count}: {name}", err=True)
+
+    report = gpu_report(folder, say)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+        return
+    click.echo(report.to_markdown())
+    click.echo(f"wrote {folder / MARKDOWN} and {folder / JSON}")

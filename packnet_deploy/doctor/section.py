@@ -1,0 +1,69 @@
+"""A part of the GPU report: one question, a table, an answer in words. What could not be measured says why instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report.
+
+    Attributes:
+        rows: a cell for each column; None where there is nothing to say.
+        answer: "" where the table is all there is to say.
+        not_measured: why there is no table; "" where there is one.
+    """
+
+    title: str
+    question: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    answer: str = ""
+    not_measured: str = ""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Section:
+        rows = tuple(tuple(row) for row in value["rows"])
+        return cls(**{**value, "columns": tuple(value["columns"]), "rows": rows})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_markdown(self) -> str:
+        lines = [f"## {self.title}", "", self.question, ""]
+        if self.not_measured:
+            return "\n".join([*lines, f"**Not measured**: {self.not_measured}", ""])
+        lines += [_line(self.columns), _line(["---"] * len(self.columns)), *map(_line, self.rows), ""]
+        return "\n".join([*lines, f"**{self.answer}**", ""] if self.answer else lines)
+
+
+def row(label: Sequence[Cell], columns: Sequence[str], measure: Callable[[], Sequence[Cell]]) -> tuple[Cell, ...]:
+    """A row of a table; where measuring fails, with the reason in the place of the first figure."""
+    try:
+        return (*label, *measure())
+    except Exception as error:  # whatever it is, the other rows count
+        empty = len(columns) - len(label) - 1
+        return (*label, f"not measured: {one_line(error)}", *[None] * empty)
+
+
+def one_line(error: Exception) -> str:
+    """Packnet's own errors by what they say, others with their class."""
+    said = " ".join(str(error).split())
+    return said if type(error).__module__ == "packnet_deploy.errors" else f"{type(error).__name__}: {said}"
+
+
+def _line(cells: Sequence[Cell]) -> str:
+    return "| " + " | ".join(_shown(cell) for cell in cells) + " |"
+
+
+def _shown(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool) or not isinstance(cell, float):
+        return f"{cell:,}" if isinstance(cell, int) else cell.replace("|", "\\|")
+    return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"

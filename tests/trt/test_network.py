@@ -1,0 +1,169 @@
+"""How TensorRT's builder is set up: types, sparsity, rarer settings, timings; and what its log tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from export_networks import pack_of, tiny_network
+from stand_in_plans import growing_pack
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.pack import Pack
+from packnet_deploy.trt import build as building
+from packnet_deploy.trt import network as networks
+from packnet_deploy.trt.build import build_plan
+from packnet_deploy.trt.flavour import load_flavour
+from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.network import Network
+from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.settings import apply_settings
+from packnet_deploy.trt.sidecar import read_sidecar
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'packnet-deploy[rtx]'")
+
+pytestmark = pytest.mark.tensorrt
+RTX = {"backend": "tensorrt-rtx"}
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    return growing_pack(tmp_path / "p.pack")
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without one; what is built then is not run."""
+    monkeypatch.setattr(building, "find_gpu", lambda: None)
+
+
+def config_of(pack: Pack, monkeypatch: pytest.MonkeyPatch, options: BuildOptions, task: str | None = None) -> Any:
+    """Build, and give the builder's configuration as it was then."""
+    configs = []
+
+    def recorded(settings: Any, config: Any, api: Any) -> None:
+        apply_settings(settings, config, api)
+        configs.append(config)
+
+    monkeypatch.setattr(networks, "apply_settings", recorded)
+    build_plan(pack, pack.path.parent / "x.plan", options, task)
+    return configs[0]
+
+
+def test_fp32_means_fp32_unless_tf32_is_asked_for(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's own default would round what is multiplied to ten bits, which the check's tolerance does not allow."""
+    tf32 = load_flavour("tensorrt-rtx").api.BuilderFlag.TF32
+    options = BuildOptions(**RTX, switch="bind")
+    assert not config_of(pack, monkeypatch, options).get_flag(tf32)
+    settings = tmp_path / "c.toml"
+    for text in ('flags = ["TF32"]', 'flags = "TF32"'):
+        settings.write_text(text)
+        assert config_of(pack, monkeypatch, replace(options, config=settings)).get_flag(tf32)
+
+
+def test_sparse_kernels_are_allowed_where_a_layer_keeps_to_the_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = pack_of(tmp_path / "p.pack", tiny_network(), {"first": 0.03, "second": 0.5})
+    flag = load_flavour("tensorrt-rtx").api.BuilderFlag.SPARSE_WEIGHTS
+    for switch, sparsity, task, expected in (
+        ("none", "require", "first", True),
+        ("none", "auto", "first", True),
+        ("none", "off", "first", False),
+        ("none", "auto", "second", False),  # together with the first it breaks the pattern
+        ("bind", "auto", None, False),
+        ("selector", "auto", None, False),
+    ):
+        options = BuildOptions(**RTX, switch=switch, sparsity=sparsity)
+        assert config_of(pack, monkeypatch, options, task).get_flag(flag) is expected
+        sidecar = read_sidecar(tmp_path / "x.plan")
+        assert sidecar.sparse_weights is expected
+        eligible = {layer.name: layer.eligible for layer in sidecar.sparsity}
+        assert eligible == {"a.weight": False, "b.weight": task == "first"}
+
+
+def test_settings_and_workspace(pack: Pack, tmp_path: Path) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text('builder_optimization_level = 1\nprofiling_verbosity = "DETAILED"\nflags = ["TF32"]')
+    options = BuildOptions(**RTX, switch="bind", config=settings, workspace=64)
+    assert build_plan(pack, tmp_path / "x.plan", options).sidecar.plan_bytes > 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "match"),
+    [
+        ("level = 3", UsageError, "expected some of builder_optimization_level.*'level'"),
+        ("builder_optimization_level = true", UsageError, "expected a whole number from 0 up, got True"),
+        ("flags = ['REFIT']", UsageError, "REFIT is packnet's to set"),
+        ("flags = ['FASTER']", UsageError, "flags: expected one of .*, got 'FASTER'"),
+        ("flags = [['TF32']]", UsageError, r"flags: expected one of .*, got \['TF32'\]"),
+        ("profiling_verbosity = 'ALL'", UsageError, "profiling_verbosity: expected one of"),
+        ("= 1", ArtefactError, "not TOML"),
+    ],
+)
+def test_wrong_settings(pack: Pack, tmp_path: Path, text: str, error: type[Exception], match: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(error, match=match):
+        build_plan(pack, tmp_path / "x.plan", BuildOptions(**RTX, switch="bind", config=tmp_path / "c.toml"))
+    assert not (tmp_path / "x.plan").exists()
+
+
+class RecordedConfig:
+    """TensorRT's builder configuration as far as a timing cache goes, which TensorRT-RTX does not have."""
+
+    def __init__(self, fits: bool) -> None:
+        self.fits = fits
+        self.caches: list[bytes] = []
+
+    def create_timing_cache(self, content: bytes) -> bytes:
+        return content
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.caches.append(cache)
+        return self.fits or not cache
+
+    def get_timing_cache(self) -> Any:
+        return SimpleNamespace(serialize=lambda: bytearray(self.caches[-1] + b" and new ones"))
+
+
+@pytest.mark.parametrize(("fits", "expected"), [(True, b"old timings and new ones"), (False, b" and new ones")])
+def test_timings_are_brought_up_to_date(tmp_path: Path, fits: bool, expected: bytes) -> None:
+    path = tmp_path / "timings"
+    with networks.timing_cache(RecordedConfig(fits), path):
+        assert not path.exists()
+    assert path.read_bytes() == b" and new ones"
+    path.write_bytes(b"old timings")
+    with networks.timing_cache(RecordedConfig(fits), path):
+        assert path.read_bytes() == b"old timings"
+    assert path.read_bytes() == expected
+    with pytest.raises(ZeroDivisionError), networks.timing_cache(RecordedConfig(fits), path):
+        raise ZeroDivisionError  # a build that fails leaves them alone
+    assert path.read_bytes() == expected
+    with pytest.raises(EnvironmentFault, match="cannot be read"), networks.timing_cache(RecordedConfig(fits), tmp_path):
+        pass
+    absent = tmp_path / "no" / "timings"
+    with (
+        pytest.raises(EnvironmentFault, match="cannot be written"),
+        networks.timing_cache(RecordedConfig(fits), absent),
+    ):
+        pass
+
+
+def test_what_the_builders_log_says_of_sparse_layers(pack: Pack) -> None:
+    """The lines are those of TensorRT 8 to 10 (github.com/NVIDIA/TensorRT/issues/4056); RTX 1.7 writes none."""
+    network = Network.parse(load_flavour("tensorrt-rtx"), engine_graph(pack, BuildOptions()).onnx, [])
+    layers = ["features.1", "features.10", "fc"]
+    assert network.picked(layers) is None
+    info = network.flavour.api.ILogger.INFO
+    network.logger.log(info, "(Sparsity) Layers eligible for sparse math: features.1, features.10 + relu_1, fc")
+    assert network.picked(layers) is None
+    network.logger.log(
+        info, "(Sparsity) TRT inference plan picked sparse implementation for layers: a, features.10 + relu"
+    )
+    assert network.picked(layers) == {"features.1": False, "features.10": True, "fc": False}
+    network.logger.log(info, "(Sparsity) TRT inference plan picked sparse implementation for layers:")
+    assert not any((network.picked(layers) or {}).values())
