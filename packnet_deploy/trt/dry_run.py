@@ -1,19 +1,19 @@
 """``packnet build --dry-run``: what a build would mark, and the GPU memory that weights would take. Needs no GPU.
 
-Marks are TensorRT's own answers where it is installed, since its parser needs no GPU either. Activations, workspace
+Marks are TensorRT's own answers where it is installed; TensorRT-RTX gives them without a GPU as well. Activations, workspace
 and TensorRT's own copies cannot be known before there is an engine on a GPU; they are left out and said to be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.trt.bank import EngineBank, Weight
-from packnet_deploy.trt.flavour import load_flavour
-from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.flavour import AUTO, FLAVOURS, load_flavour
+from packnet_deploy.trt.graph import EngineGraph, engine_graph
 from packnet_deploy.trt.network import Network
 from packnet_deploy.trt.options import SWITCHES, BuildOptions
 from packnet_deploy.trt.sidecar import SparseLayer
@@ -56,15 +56,7 @@ def dry_run(pack: Pack, options: BuildOptions) -> DryRun:
         ArtefactError: the pack is damaged, or TensorRT's parser refuses its graph.
     """
     graph = engine_graph(pack, replace(options, switch="refit", compute_capability=()))
-    names = [weight.name for weight in graph.weights]
-    asked, unmarked = "", set[str]()
-    try:
-        flavour = load_flavour(options.backend)
-    except EnvironmentFault:
-        pass
-    else:
-        asked = f"{flavour.name} {flavour.version}"
-        unmarked = set(Network.parse(flavour, graph.onnx, names).unmarked)
+    asked, unmarked = _ask(graph, options.backend)
     eligible = {layer.name for layer in graph.sparsity if _eligible(layer, options)}
     itemsize = graph.bank.precision.dtype.itemsize
     return DryRun(
@@ -94,6 +86,18 @@ def weight_bytes(bank: EngineBank, switch: str, tasks: int) -> int:
     masked = values + padded  # the buffer that masking writes: an engine's inputs, or what it is refitted from
     engine = masked if switch == "refit" else 0
     return fixed + engine + masked + values + owners
+
+
+def _ask(graph: EngineGraph, backend: str) -> tuple[str, Collection[str]]:
+    """Which TensorRT was asked, the first that is installed and starts here, and what it cannot refit."""
+    names = [weight.name for weight in graph.weights]
+    for name in FLAVOURS if backend == AUTO else (backend,):
+        try:
+            flavour = load_flavour(name)
+            return f"{flavour.name} {flavour.version}", Network.parse(flavour, graph.onnx, names).unmarked
+        except EnvironmentFault:
+            continue
+    return "", ()
 
 
 def _eligible(layer: SparseLayer, options: BuildOptions) -> bool:

@@ -10,7 +10,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from packnet_deploy.errors import UsageError, missing_package
+from packnet_deploy.errors import EnvironmentFault, UsageError, missing_package
 
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -67,6 +67,21 @@ class Flavour:
     def strongly_typed(self) -> int:
         """Flags of ``create_network``: types come from the ONNX graph alone."""
         return 1 << int(self.api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+    def start(self, kind: str, logger: Any) -> Any:
+        """A ``Builder`` or a ``Runtime``.
+
+        Raises:
+            EnvironmentFault: there is no driver, or one that is too old for this TensorRT; TensorRT-RTX's builder
+                needs none.
+        """
+        try:
+            return getattr(self.api, kind)(logger)
+        except TypeError as error:  # pybind11's "factory function returned nullptr"
+            raise EnvironmentFault(
+                f"{self.name} {self.version} does not start here ({logger.last or error}): it needs an NVIDIA GPU and "
+                "a driver as new as itself; see what this machine can do: packnet doctor"
+            ) from error
 
 
 def load_flavour(name: str) -> Flavour:

@@ -30,6 +30,7 @@ class LoadedEngine:
 
         Raises:
             ArtefactError: TensorRT refuses it, or it has other inputs and outputs than its sidecar says.
+            EnvironmentFault: TensorRT does not start.
         """
         self.api = flavour.api
         self.logger = quiet_logger(self.api)
@@ -37,7 +38,7 @@ class LoadedEngine:
         self._shape = sidecar.input.shape
         self._classes = sidecar.classes
         self._batch = 0  # the context's; none yet
-        self._runtime = self.api.Runtime(self.logger)
+        self._runtime = flavour.start("Runtime", self.logger)
         self.engine = self._runtime.deserialize_cuda_engine(content)
         if self.engine is None:
             raise self.failure("TensorRT cannot load the plan")

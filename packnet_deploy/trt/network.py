@@ -61,10 +61,11 @@ class Network:
 
         Raises:
             ArtefactError: TensorRT's parser refuses it; says why.
+            EnvironmentFault: TensorRT does not start.
         """
         api = flavour.api
         logger = quiet_logger(api)
-        builder = api.Builder(logger)
+        builder = flavour.start("Builder", logger)
         definition = builder.create_network(flavour.strongly_typed)
         parser = api.OnnxParser(definition, logger)
         if not parser.parse(onnx):

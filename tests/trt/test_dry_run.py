@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from export_networks import pack_of
 from stand_in_plans import growing_pack
 from torch_networks import torchvision_network
 
+from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.pack import Pack
+from packnet_deploy.trt import dry_run as dry_runs
 from packnet_deploy.trt import flavour as flavours
 from packnet_deploy.trt.dry_run import dry_run, weight_bytes
+from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.network import Network
 from packnet_deploy.trt.options import BuildOptions
 
 HEAD = {"head.weight", "head.bias"}
@@ -42,6 +47,37 @@ def test_every_weight_that_changes_can_be_refitted(name: str, head: str, size: i
     marks = {one.weight.name: one.marked for one in planned.weights}
     assert set(marks) == {param.name for param in pack.packable} | HEAD
     assert all(marks.values())
+
+
+class WithoutDriver:
+    """TensorRT proper on a machine without a GPU, as its users report it."""
+
+    __version__ = "10.13.3.9"
+
+    class ILogger:
+        ERROR = 1
+
+    def Builder(self, logger: Any) -> None:
+        logger.log(1, "CUDA initialization failure\nwith error: 35.")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+@pytest.mark.tensorrt
+def test_a_tensorrt_that_does_not_start_is_passed_over(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'packnet-deploy[rtx]'")
+    dead = flavours.Flavour("tensorrt", WithoutDriver())
+    monkeypatch.setattr(dry_runs, "load_flavour", lambda name: dead if name == "tensorrt" else load_flavour(name))
+    assert dry_run(pack, BuildOptions()).asked.startswith("tensorrt-rtx ")
+    planned = dry_run(pack, BuildOptions(backend="tensorrt"))
+    assert (planned.asked, {one.marked for one in planned.weights}) == ("", {None})
+
+
+def test_a_tensorrt_that_does_not_start_says_why(pack: Pack) -> None:
+    onnx = engine_graph(pack, BuildOptions()).onnx
+    with pytest.raises(
+        EnvironmentFault, match=r"tensorrt 10\.13\.3\.9 does not start here \(CUDA init.* error: 35\.\)"
+    ):
+        Network.parse(flavours.Flavour("tensorrt", WithoutDriver()), onnx, [])
 
 
 def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:

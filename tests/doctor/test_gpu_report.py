@@ -1,0 +1,103 @@
+"""The GPU report's own works: sections that fail or crash cost themselves only. What they measure takes a GPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import StandInDevice, at
+
+from packnet_deploy.doctor import gpu_report as reporting
+from packnet_deploy.doctor import masking
+from packnet_deploy.doctor.engines import which_bias
+from packnet_deploy.doctor.section import Section, row
+from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.export.precision import PRECISIONS
+from packnet_deploy.trt.sidecar import Gpu
+
+
+def test_without_a_gpu_there_is_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda: None)
+    with pytest.raises(EnvironmentFault, match="a GPU report needs an NVIDIA GPU"):
+        reporting.gpu_report(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_section_is_kept_whatever_the_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(name: str) -> Section:
+        if name == "guard":
+            return Section("guard", "Why?", not_measured="its process ends with SIGSEGV")
+        return Section(name, "Why?", ("what", "ms"), ((name, 1.25),), "fine")
+
+    gpu = Gpu("Stand-in", "8.6", "13.0", 1 << 33)
+    monkeypatch.setattr(reporting, "expect_gpu", lambda purpose: gpu)
+    real = reporting.diagnose()
+    found = type(real.findings)(real.findings.packages, gpu, "", real.findings.tools)
+    monkeypatch.setattr(reporting, "diagnose", lambda: type(real)(real.machine, found, real.abilities))
+    seen: list[int] = []
+
+    def run_section(name: str) -> Section:
+        written = json.loads((tmp_path / "out" / "gpu.json").read_text())
+        seen.append(len(written["sections"]))
+        return section(name)
+
+    monkeypatch.setattr(reporting, "run_section", run_section)
+    report = reporting.gpu_report(tmp_path / "out")
+    assert seen == list(range(len(reporting.SECTIONS)))  # the files are whole after every section
+    text = (tmp_path / "out" / "gpu.md").read_text()
+    assert text == report.to_markdown()
+    assert "# Stand-in" in text
+    assert "**Not measured**: its process ends with SIGSEGV" in text
+    assert text.count("| 1.25 |") == len(reporting.SECTIONS) - 1
+    written = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert [Section.from_json(one) for one in written["sections"]] == list(report.sections)
+
+
+@pytest.mark.skipif(reporting.diagnose().findings.gpu is not None, reason="for machines without a GPU")
+def test_a_section_in_its_own_process_says_what_it_lacks() -> None:
+    section = reporting.run_section("masking")
+    assert section.not_measured.startswith("masking weights needs an NVIDIA GPU")
+    assert section.question
+
+
+def test_a_row_that_fails_says_why_and_the_others_count() -> None:
+    def fails() -> tuple[float, float]:
+        raise UsageError("no such thing")
+
+    columns = ("what", "a", "b")
+    assert row(("x",), columns, lambda: (1.0, 2.0)) == ("x", 1.0, 2.0)
+    assert row(("x",), columns, fails) == ("x", "not measured: no such thing", None)
+    shown = Section("T", "Q?", columns, (("a|b", 12345.6, 0.000123), ("c", None, 7))).to_markdown()
+    assert "| a\\|b | 12,346 | 0.000123 |" in shown
+    assert "| c |  | 7 |" in shown
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_masking_is_compared_with_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """On the stand-in for a GPU, whose figures mean nothing."""
+    monkeypatch.setattr(masking, "REPEATS", 1)
+    monkeypatch.setattr(masking, "LAUNCHES", 2)
+
+    def copy(device: StandInDevice, to: int, source: int, size: int) -> None:
+        byte = np.dtype(np.uint8)
+        device.enqueue("copy", lambda: np.copyto(at(to, size, byte), at(source, size, byte)))
+
+    equal, *figures = masking.measure_mask(StandInDevice(), PRECISIONS[precision], copy, 1027)
+    assert equal == "yes"
+    assert all(isinstance(figure, float) and figure > 0 for figure in figures)
+
+    class Wrong(StandInDevice):
+        def mask(self, out: int, bank: int, owners: int, count: int, task: int, itemsize: int) -> None:
+            super().mask(out, bank, owners, count, task + 1, itemsize)
+
+    assert masking.measure_mask(Wrong(), PRECISIONS[precision], copy, 1027)[0] == "NO"
+
+
+def test_a_lost_bias_is_told_from_a_kept_one() -> None:
+    rng = np.random.default_rng(0)
+    logits, bias = rng.standard_normal((4, 10)), rng.standard_normal(10)
+    assert which_bias(logits + 1e-4, logits, bias)[0] == "kept"
+    assert which_bias(logits - bias, logits, bias)[0] == "LOST"
+    assert which_bias(np.zeros((4, 10)), logits, bias)[0] == "neither fits"

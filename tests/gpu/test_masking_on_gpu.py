@@ -1,0 +1,39 @@
+"""The masking kernels on a real GPU: numpy's bits, from the device's bank and from the host's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in_plans import growing_pack
+
+from packnet_deploy.doctor.masking import masking
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.trt.bank import load_engine_bank
+from packnet_deploy.trt.buffer import WeightBuffer
+from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.gpu import expect_gpu
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_the_buffer_holds_what_materialise_gives(tmp_path: Path, precision: str, where: str) -> None:
+    bank = load_engine_bank(growing_pack(tmp_path / "p.pack"), ExportOptions(precision=precision))
+    device = Device(expect_gpu("this test"))
+    try:
+        buffer = WeightBuffer(device, bank, where)
+        for task in (*bank.tasks, bank.tasks[0]):
+            buffer.fill(task.entry.name)
+            for name, expected in bank.materialise(task).items():
+                got = np.empty_like(expected)
+                device.download(got, buffer.addresses[name])
+                device.synchronise()
+                assert got.tobytes() == expected.tobytes(), name
+    finally:
+        device.close()
+
+
+def test_the_reports_section_agrees(tmp_path: Path) -> None:
+    section = masking(tmp_path)
+    assert [cells[1] for cells in section.rows] == ["yes"] * 3, section.to_markdown()
