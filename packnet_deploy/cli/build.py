@@ -208,6 +208,4 @@ def _show_dry_run(planned: DryRun, as_json: bool) -> None:
     if planned.asked:
         screen.print(f"Refittable: what {planned.asked} answers.")
     else:
-        screen.print(
-            "Refittable was not asked: no TensorRT starts here; pip install 'packnet-deploy[rtx]' brings one that does."
-        )
+        screen.print("Refittable was not asked: no TensorRT starts here; pip install 'packnet-deploy[rtx]' brings one.")

@@ -89,7 +89,7 @@ def load_flavour(name: str) -> Flavour:
 
     Raises:
         UsageError: ``name`` is neither ``auto`` nor one of ``FLAVOURS``.
-        EnvironmentFault: it is not installed, with the line that installs it.
+        EnvironmentFault: it is not installed, with the line that installs it; or it is, without its libraries.
     """
     if name == AUTO:
         name = next((n for n in FLAVOURS if importlib.util.find_spec(MODULES[n]) is not None), FLAVOURS[-1])
@@ -97,4 +97,11 @@ def load_flavour(name: str) -> Flavour:
         raise UsageError(f"backend: expected one of {', '.join(FLAVOURS)}, got {name!r}")
     if importlib.util.find_spec(MODULES[name]) is None:
         raise missing_package(name, EXTRAS[name], "building and running engines")
-    return Flavour(name, importlib.import_module(MODULES[name]))
+    try:
+        return Flavour(name, importlib.import_module(MODULES[name]))
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise EnvironmentFault(
+            f"{name}: it is installed but cannot be loaded ({reason}); run: pip install --force-reinstall "
+            f"'packnet-deploy[{EXTRAS[name]}]'"
+        ) from error

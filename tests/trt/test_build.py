@@ -155,10 +155,15 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know(pack: Pack, tmp_path: Path, monke
     assert sidecar_path(tmp_path / "x.plan").exists()
 
 
-def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"tensorrt_rtx"}
     monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: name if name in found else None)
     assert load_flavour("auto").name == "tensorrt-rtx"
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open\\nshared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    found.add("tensorrt")
+    with pytest.raises(EnvironmentFault, match=r"^tensorrt: it is installed but cannot be loaded \(libnvinfer.*file\)"):
+        load_flavour("auto")
     found.clear()
     with pytest.raises(EnvironmentFault, match=r"pip install 'packnet-deploy\[rtx\]'"):
         load_flavour("auto")
