@@ -1,7 +1,7 @@
 """``packnet build --dry-run``: what a build would mark, and the GPU memory that weights would take. Needs no GPU.
 
 Marks are TensorRT's own answers where it is installed; TensorRT-RTX gives them without a GPU as well. Activations,
-workspace and TensorRT's own copies cannot be known before there is an engine on a GPU; they are left out and said to be.
+workspace and TensorRT's own copies are not known before there is an engine on a GPU; they are left out and said to be.
 """
 
 from __future__ import annotations
