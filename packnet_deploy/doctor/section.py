@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from packnet_deploy.errors import CheckFailed
+
 Cell = str | float | int | None
 
 
@@ -43,12 +45,17 @@ class Section:
 
 
 def row(label: Sequence[Cell], columns: Sequence[str], measure: Callable[[], Sequence[Cell]]) -> tuple[Cell, ...]:
-    """A row of a table; where measuring fails, with the reason in the place of the first figure."""
+    """A row of a table; where there are no figures, with the reason in the place of the first.
+
+    A check that fails has been made, and is an answer: ``FAILED``.
+    """
     try:
         return (*label, *measure())
+    except CheckFailed as error:
+        said = f"FAILED: {one_line(error)}"
     except Exception as error:  # whatever it is, the other rows count
-        empty = len(columns) - len(label) - 1
-        return (*label, f"not measured: {one_line(error)}", *[None] * empty)
+        said = f"not measured: {one_line(error)}"
+    return (*label, said, *[None] * (len(columns) - len(label) - 1))
 
 
 def one_line(error: Exception) -> str:

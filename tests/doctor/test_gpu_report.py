@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_in import StandInDevice, at
+from stand_in import GPU, StandInDevice, StandInTensorRT, at
+from stand_in_plans import growing_pack, write_plan
 
+from packnet_deploy.doctor import engines, masking
 from packnet_deploy.doctor import gpu_report as reporting
-from packnet_deploy.doctor import masking
 from packnet_deploy.doctor.engines import which_bias
 from packnet_deploy.doctor.section import Section, row
-from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
+from packnet_deploy.export.parity import Difference
 from packnet_deploy.export.precision import PRECISIONS
+from packnet_deploy.pack import Pack
+from packnet_deploy.trt.build import BuildReport
+from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import Gpu
 
 
@@ -101,3 +106,53 @@ def test_a_lost_bias_is_told_from_a_kept_one() -> None:
     assert which_bias(logits + 1e-4, logits, bias)[0] == "kept"
     assert which_bias(logits - bias, logits, bias)[0] == "LOST"
     assert which_bias(np.zeros((4, 10)), logits, bias)[0] == "neither fits"
+
+
+def test_a_check_that_fails_is_an_answer() -> None:
+    def fails() -> tuple[float]:
+        raise CheckFailed("other logits")
+
+    assert row(("x",), ("what", "a", "b"), fails) == ("x", "FAILED: other logits", None)
+
+
+def test_parity_tells_wrong_from_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(pack: Pack, path: Path, options: BuildOptions, task: str | None) -> BuildReport:
+        if options.precision == "bf16":
+            raise EnvironmentFault("no such kernels")
+        if options.switch == "refit":
+            raise CheckFailed("other logits")
+        return BuildReport(path, None, {"one": Difference(0.5, 1e4)})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engines, "_large", lambda folder: growing_pack(folder / "p.pack"))
+    monkeypatch.setattr(engines, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(engines, "build_plan", build)
+    section = engines.parity(tmp_path)
+    assert section.answer == "6 agree, 2 do not, 4 were not measured"
+    assert all(len(cells) == len(section.columns) for cells in section.rows)
+
+
+@pytest.mark.parametrize(("spoilt", "answer"), [(False, "yes; logits differ by "), (True, "no: ")])
+def test_whether_an_engine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: bool, answer: str) -> None:
+    """On stand-ins for a GPU and for TensorRT; the spoilt plan is one that it does not take."""
+    device = StandInDevice()
+    trt = StandInTensorRT(device, "none")
+
+    def build(pack: Pack, path: Path, options: BuildOptions, task: str) -> BuildReport:
+        sidecar = write_plan(path, pack, "none", task=task)
+        return BuildReport(path, sidecar)
+
+    def deserialise(content: bytes) -> None:
+        trt.logger.log(trt.ILogger.ERROR, "built for another GPU")
+
+    if spoilt:
+        monkeypatch.setattr(trt, "deserialize_cuda_engine", deserialise)
+    monkeypatch.setattr(engines, "_small", lambda folder: growing_pack(folder / "p.pack"))
+    monkeypatch.setattr(engines, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(engines, "build_plan", build)
+    monkeypatch.setattr(engines, "load_flavour", lambda name: trt.flavour)
+    monkeypatch.setattr(engines, "expect_gpu", lambda purpose: GPU)
+    monkeypatch.setattr(engines, "Device", lambda gpu: device)
+    ((*_, runs),) = engines.loads(tmp_path).rows
+    assert str(runs).startswith(answer)
+    assert ("built for another GPU" in str(runs)) is spoilt
+    assert device.closed
