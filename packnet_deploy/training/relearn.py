@@ -12,7 +12,6 @@ Source of the idea, features as a teacher's hints: Romero et al., "FitNets", ICL
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,27 +55,25 @@ def relearning(module: nn.Module, head: str) -> Objective:
     Dropout is left out: its noise would count as distance, and be made smaller by smaller features.
     """
     teacher = copy.deepcopy(module).requires_grad_(False).eval()
-    seen, expected = _features(module, head), _features(teacher, head)
     dropouts = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
 
     def objective(trained: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         for part in dropouts:
             part.eval()
         with torch.no_grad():
-            teacher(images)
-        trained(images)
-        features, target = seen().float(), expected().float()
+            target = _features(teacher, find_head(teacher, head), images)
+        features = _features(trained, find_head(module, head), images)
         return (features - target).square().sum() / target.square().sum().clamp(min=torch.finfo(torch.float32).tiny)
 
     return objective
 
 
-def _features(module: nn.Module, head: str) -> Callable[[], Tensor]:
-    """Gives what the head was handed in the last forward."""
-    last: list[Tensor] = []
-
-    def before(part: nn.Module, inputs: tuple[Tensor]) -> None:
-        last[:] = inputs
-
-    find_head(module, head).register_forward_pre_hook(before)
-    return last.pop
+def _features(run: nn.Module, head: nn.Module, images: Tensor) -> Tensor:
+    """What the head is handed when ``run``, the network or what distributes it, sees the images; float32."""
+    seen: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda part, inputs: seen.append(inputs[0]))
+    try:
+        run(images)
+    finally:
+        handle.remove()
+    return seen[0].float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import LayerCapacity, Pack
@@ -19,6 +20,13 @@ DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
 NETWORK_TASK, NETWORK_RATE = "pretrained", 0.5
 NO_REFERENCE = "none"
+RELEARNING: dict[str, Any] = {
+    "retrain_epochs": 6,
+    "retrain_lr": 1e-4,
+    "retrain_milestones": (4,),
+    "optimizer": "adamw",
+    "weight_decay": 0.0,
+}
 
 
 def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: bool = False) -> list[TrainOptions]:
@@ -42,21 +50,22 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         first,
         task=NETWORK_TASK,
         data=None,
-        reference=first.reference or first.data,
         start=None,
         layers="all",
         separate=(),
-        prune_rate=NETWORK_RATE,
-        layer_rates=(f"{DEPTHWISE}=0",),  # a percent of the weights, and none to spare: docs/results.md
+        prune_rate=0.0,
+        layer_rates=(),
         prune_steps=1,
         epochs=0,
         milestones=None,
-        retrain_epochs=0 if first.reference == NO_REFERENCE else 6,
-        retrain_lr=1e-4,
-        retrain_milestones=None if first.reference == NO_REFERENCE else (4,),
-        optimizer="adamw",
-        weight_decay=0.0,
+        retrain_epochs=0,
+        retrain_milestones=None,
     )
+    if first.method == "packnet":  # else nobody will want freed weights
+        # Depthwise layers hold a percent of the weights and cannot spare any (docs/results.md).
+        network = replace(network, prune_rate=NETWORK_RATE, layer_rates=(f"{DEPTHWISE}=0",))
+        if first.reference != NO_REFERENCE:
+            network = replace(network, reference=first.reference or first.data, **RELEARNING)
     return [network, replace(first, weights=None, pattern=None, start=None, reference=None), *tasks[1:]]
 
 
@@ -68,7 +77,7 @@ def relearns(options: TrainOptions) -> bool:
     """
     if options.reference in (None, NO_REFERENCE):
         return False
-    if options.epochs or options.data is not None or options.method == "filter-pruning":
+    if options.epochs or options.data is not None:
         raise UsageError(
             f"--reference {options.reference}: it is for a new pack that begins with a pretrained network taken as it "
             f"is, which task {options.task!r} is not; leave it out"

@@ -107,6 +107,14 @@ def test_a_new_pack_relearns_on_its_first_tasks_images(tmp_path: Path) -> None:
     assert none.retrain_epochs == 0
 
 
+def test_classifiers_alone_sit_on_the_whole_network(tmp_path: Path, coloured: Coloured, weights: str) -> None:
+    how: dict[str, Any] = NEW | QUICK | {"weights": weights, "method": "classifier-only", "data": str(coloured("a"))}
+    tasks = with_network_first([TrainOptions(task="birds", **how)], tmp_path / "p.pack")
+    network, birds = list(train_tasks(tasks, tmp_path / "p.pack", Silent()))
+    assert [entry.name for entry in birds.pack.tasks] == ["pretrained", "birds"]
+    assert sum(layer.owned[0] for layer in network.pack.capacity()) == network.pack.manifest.weights
+
+
 def test_images_to_relearn_from_are_refused_where_nothing_relearns(
     tmp_path: Path, coloured: Coloured, weights: str
 ) -> None:

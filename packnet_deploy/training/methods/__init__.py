@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Method = Callable[[Sequence[TrainOptions], Path, "Session"], "Iterator[TaskResult]"]
 
 # What only weight-by-weight packing has a place for: asked for elsewhere, it would silently mean nothing.
-_PACKNET_ONLY = ("pattern", "layers", "separate", "layer_rates")
+_PACKNET_ONLY = ("pattern", "layers", "separate", "layer_rates", "reference")
 
 
 def method_of(tasks: Sequence[TrainOptions]) -> Method:
