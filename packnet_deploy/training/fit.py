@@ -102,7 +102,7 @@ def fit(
     watcher: Watcher,
     *,
     name: str,
-    objective: Objective = cross_entropy,
+    objective: Objective | None = None,
     supervisor: Supervisor | None = None,
 ) -> None:
     """Train what the network lets change; ends with the weights of the best epoch on ``val``, of the later one among
@@ -111,7 +111,7 @@ def fit(
     Raises:
         CheckFailed: the loss is NaN or infinite; names step and learning rate.
     """
-    training = _Training(network, stage.schedule, objective, stage.begin)
+    training = _Training(network, stage.schedule, objective or cross_entropy, stage.begin)
     supervisor = supervisor or Supervisor()
     if (state := supervisor.continued()) is not None:
         training.load(state)

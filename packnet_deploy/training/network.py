@@ -2,7 +2,7 @@
 
 Covers the cycle on a live module, what freezes after task 1, and the values that go into a pack. Which parameters
 are packable is packable.py, what a task may have of its own separate.py. The training loop is fit.py; what a whole
-``packnet train`` does is run.py.
+``packnet train`` does is run.py and task.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The stages of one task's training as plain data: what follows what, at which rates, for how many epochs.
 
-Pure functions of the options; running the stages is run.py, one ``Fit`` of them fit.py.
+Pure functions of the options; running the stages is task.py, one ``Fit`` of them fit.py.
 """
 
 from __future__ import annotations

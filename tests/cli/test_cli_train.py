@@ -175,7 +175,7 @@ def test_weights_that_do_not_fit(
 def test_interrupting_leaves_the_pack_as_it_was(
     packnet: Packnet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from packnet_deploy.training import run
+    from packnet_deploy.training import task
 
     assert packnet("train", "--task", "one", "--data", "../a", *SMALL).code == 0
     before = {p: p.read_bytes() for p in Path("packnet.pack").rglob("*") if p.is_file()}
@@ -183,7 +183,7 @@ def test_interrupting_leaves_the_pack_as_it_was(
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "fit", interrupted)
+    monkeypatch.setattr(task, "fit", interrupted)
     result = packnet("train", "--task", "two", "--data", "../b", *FAST)
     assert result.code == 130
     assert {p: p.read_bytes() for p in Path("packnet.pack").rglob("*") if p.is_file()} == before

@@ -23,7 +23,7 @@ from torch import nn
 
 from packnet_deploy.errors import PackNetError
 from packnet_deploy.pack import atomic
-from packnet_deploy.training import backbones, run
+from packnet_deploy.training import backbones, run, task
 from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import TrainOptions
 
@@ -58,7 +58,7 @@ def small_classifier(classes: int) -> nn.Module:
 
 def make_training_small(replace: Set) -> None:
     """Let the network that is trained be this one, and trace the same network once only."""
-    trace = run.trace_skeleton
+    trace = task.trace_skeleton
 
     @functools.wraps(trace)
     def trace_once(module: nn.Module, head: str, spec: Any) -> Any:
@@ -68,7 +68,7 @@ def make_training_small(replace: Set) -> None:
         return _traced[key]
 
     replace(backbones, "quickstart_network", small_classifier)
-    replace(run, "trace_skeleton", trace_once)
+    replace(task, "trace_skeleton", trace_once)
 
 
 def recipe(*folders: Path, **changes: Any) -> list[TrainOptions]:

@@ -13,8 +13,9 @@ from small_training import NEW, QUICK, Silent, contents, make_training_small, re
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, PackNetError, UsageError
 from packnet_deploy.pack import Pack, bank_sha256
-from packnet_deploy.training import backbones, run
+from packnet_deploy.training import backbones, session
 from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
 
@@ -114,7 +115,7 @@ def test_test_images_are_looked_at_and_decide_nothing(
             (other / part / image.parent.name / image.name).write_bytes(image.read_bytes())
     events: list[str] = []
 
-    class Recorded(run.EvalLoader):
+    class Recorded(session.EvalLoader):
         def __init__(self, split: Any, *arguments: Any) -> None:
             super().__init__(split, *arguments)
             self.part = {6: "val", 8: "test"}[len(split)]
@@ -130,9 +131,9 @@ def test_test_images_are_looked_at_and_decide_nothing(
 
         return wrapped
 
-    monkeypatch.setattr(run, "EvalLoader", Recorded)
+    monkeypatch.setattr(session, "EvalLoader", Recorded)
     for step in ("begin", "prune", "freeze"):
-        monkeypatch.setattr(run.PackedNetwork, step, noted(step, getattr(run.PackedNetwork, step)))
+        monkeypatch.setattr(PackedNetwork, step, noted(step, getattr(PackedNetwork, step)))
     result = add(tmp_path / "p.pack", "t", data)
     measured = ["val", "test"]
     assert events == ["begin", "val", "val", *measured, "prune", *measured, "val", "freeze", *measured]
@@ -344,7 +345,7 @@ def test_a_moved_older_task_stops_everything(
     path, data = tmp_path / "p.pack", coloured()
     add(path, "one", data, epochs=1)
     before = contents(path)
-    original = run.PackedNetwork.freeze
+    original = PackedNetwork.freeze
 
     def freeze_and_drift(self: Any, value_dtype: str = "float32") -> None:
         original(self, value_dtype)
@@ -353,7 +354,7 @@ def test_a_moved_older_task_stops_everything(
         with torch.no_grad():
             next(self.module.parameters()).mul_(1.01)
 
-    monkeypatch.setattr(run.PackedNetwork, "freeze", freeze_and_drift)
+    monkeypatch.setattr(PackedNetwork, "freeze", freeze_and_drift)
     with pytest.raises(CheckFailed, match="task 'one': expected its logits unchanged, they moved by"):
         add(path, "two", data, epochs=1)
     assert contents(path) == before
@@ -371,4 +372,4 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, coloured: Coloured, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EnvironmentFault, match="--device cuda: PyTorch finds no CUDA GPU here; use --device cpu"):
         add(tmp_path / "p.pack", "t", coloured(), device="cuda")
-    assert str(run.pick_device("auto")) == "cpu"
+    assert str(session.pick_device("auto")) == "cpu"

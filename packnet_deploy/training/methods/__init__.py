@@ -4,7 +4,7 @@ A method is a function ``train(tasks, pack_path, session)`` that trains what the
 ``TaskResult`` for each task. All of them use the same recipe, images, schedule, loop, logs and checkpoint; they differ
 in what may change, what is minimised, and what is pruned.
 
-    packnet          train → prune → retrain → freeze, weight by weight           ../run.py
+    packnet          train → prune → retrain → freeze, weight by weight           packnet.py
     filter-pruning   the same by whole filters: one forward answers all tasks      filters.py
     classifier-only  task 1's network as it is; later tasks train a head only      plain.py
     individual       a network for each task                                       plain.py
@@ -22,7 +22,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.training.options import TrainOptions, flag
 
 if TYPE_CHECKING:
-    from packnet_deploy.training.run import Session, TaskResult
+    from packnet_deploy.training.session import Session, TaskResult
 
 Method = Callable[[Sequence[TrainOptions], Path, "Session"], "Iterator[TaskResult]"]
 
@@ -50,11 +50,11 @@ def _methods() -> dict[str, Method]:
     from packnet_deploy.training.methods.filter_training import filter_pruning
     from packnet_deploy.training.methods.joint import joint
     from packnet_deploy.training.methods.lwf import lwf
+    from packnet_deploy.training.methods.packnet import packnet
     from packnet_deploy.training.methods.plain import classifier_only, individual
-    from packnet_deploy.training.run import into_one_pack
 
     return {
-        "packnet": into_one_pack,
+        "packnet": packnet,
         "filter-pruning": filter_pruning,
         "classifier-only": classifier_only,
         "individual": individual,

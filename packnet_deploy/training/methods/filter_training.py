@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.training.keeper import Keeper
+from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.methods.filters import FilterPacking
+from packnet_deploy.training.methods.packnet import into_one_pack
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import Session, TaskResult, TaskTraining, into_one_pack
+from packnet_deploy.training.session import Session, TaskResult
+from packnet_deploy.training.task import TaskTraining
 
 
 def filter_pruning(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
     """Task after task into one pack, each by whole filters."""
-    return into_one_pack(tasks, pack_path, session, FilterTraining)
+    return into_one_pack(tasks, pack_path, session, WholeFilters)
 
 
-class FilterTraining(TaskTraining):
-    """One task, by whole filters."""
+class WholeFilters:
+    """A task claims whole filters, and gives the least important ones back, judged by its images.
 
-    def __init__(self, options: TrainOptions, pack_path: Path, session: Session) -> None:
-        super().__init__(options, pack_path, session)
-        if self.images.train is None:
-            raise UsageError(f"task {options.task!r}: filter pruning judges filters by images; give their --data")
-        self.filters = FilterPacking(self.network)
-        self.keeper = Keeper(options.task, self.filters, self.checkpoint, session.folder, session.world, session.stop)
+    Raises:
+        UsageError: it has none.
+    """
 
-    def begin(self) -> None:
-        self.filters.begin(self.options.task, self.images.classes, keep_head=self.keep_head)
+    def __init__(self, training: TaskTraining) -> None:
+        self._options = training.options
+        if training.images.train is None:
+            raise UsageError(f"task {self._options.task!r}: filter pruning judges filters by images; give their --data")
+        self._filters = FilterPacking(training.network)
 
-    def prune(self, part: float) -> None:
-        train = self.images.train
+    def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
+        self._filters.begin(self._options.task, classes, keep_head=keep_head)
+
+    def prune(self, part: float, train: TrainLoader | None) -> None:
         assert train is not None  # __init__ saw to it
         train.set_epoch(0)
-        self.filters.prune(self.filters.importance(train), part * self.options.prune_rate)
+        self._filters.prune(self._filters.importance(train), part * self._options.prune_rate)
 
     def freeze(self) -> None:
-        self.filters.freeze(self.options.value_dtype)
+        self._filters.freeze(self._options.value_dtype)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._filters.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        self._filters.restore(snapshot)

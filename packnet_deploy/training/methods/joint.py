@@ -23,7 +23,7 @@ from packnet_deploy.training.fit import Batches, Objective
 from packnet_deploy.training.methods.shared import ManyHeads
 from packnet_deploy.training.methods.together import TogetherTraining, train_together, training_stage
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import Session, TaskResult, open_data
+from packnet_deploy.training.session import Session, TaskResult, open_data
 
 
 def shares(images: Mapping[str, int], batch_size: int) -> dict[str, int]:

@@ -23,7 +23,7 @@ from packnet_deploy.training.fit import Objective
 from packnet_deploy.training.methods.shared import ManyHeads, SharedNetwork
 from packnet_deploy.training.methods.together import TogetherTraining, train_together, training_stage
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import Session, TaskResult, open_data
+from packnet_deploy.training.session import Session, TaskResult, open_data
 from packnet_deploy.training.stages import Fit
 
 TEMPERATURE = 2.0

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from packnet_deploy.training.methods.packnet import into_one_pack
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import Session, TaskResult, drop_stale, into_one_pack
+from packnet_deploy.training.session import Session, TaskResult, drop_stale
 
 
 def classifier_only(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:

@@ -21,7 +21,7 @@ from packnet_deploy.training.methods.shared import SharedNetwork
 from packnet_deploy.training.metrics import errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import to_json
-from packnet_deploy.training.run import (
+from packnet_deploy.training.session import (
     NOT_IN_RESULT,
     Images,
     Session,

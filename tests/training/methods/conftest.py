@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from traced_once import traced_once
 
-from packnet_deploy.training import run
+from packnet_deploy.training import task
 from packnet_deploy.training.methods import shared
 
 
 @pytest.fixture(autouse=True)
 def _trace_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in (run, shared):
+    for user in (task, shared):
         monkeypatch.setattr(user, "trace_skeleton", traced_once)

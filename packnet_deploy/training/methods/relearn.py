@@ -13,39 +13,23 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from packnet_deploy.training.fit import Objective, fit
+from packnet_deploy.training.fit import Objective
 from packnet_deploy.training.head import find_head
-from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.run import Session, TaskTraining, images_of, open_data
-from packnet_deploy.training.stages import Fit
+from packnet_deploy.training.session import images_of, open_data
+from packnet_deploy.training.task import Lesson, TaskTraining
 
 
-class Relearning(TaskTraining):
-    """A network taken as it is, pruned, and taught by itself on the images that ``options.reference`` names."""
-
-    def __init__(self, options: TrainOptions, pack_path: Path, session: Session) -> None:
-        super().__init__(options, pack_path, session)
-        self.objective = relearning(self.network.module, self.network.head)
-        shown = replace(options, data=options.reference, reference=None, epochs=options.retrain_epochs, milestones=None)
-        self.shown = images_of(shown, open_data(shown), self.network, session).train
-
-    def _fit(self, stage: Fit) -> None:
-        assert self.shown is not None  # a data set has training images
-        fit(
-            self.network,
-            stage,
-            self.shown,
-            (),
-            self.session.watcher,
-            name=f"{self.options.task}: relearn",
-            objective=self.objective,
-            supervisor=self.keeper,
-        )
+def relearning_lesson(training: TaskTraining) -> Lesson:
+    """What a network taken as it is learns from after pruning: itself, on the images that ``reference`` names."""
+    options = training.options
+    shown = replace(options, data=options.reference, reference=None, epochs=options.retrain_epochs, milestones=None)
+    images = images_of(shown, open_data(shown), training.network, training.session)
+    objective = relearning(training.network.module, training.network.head)
+    return Lesson(images.train, objective=objective, verb="relearn")
 
 
 def relearning(module: nn.Module, head: str) -> Objective:

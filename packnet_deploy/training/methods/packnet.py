@@ -1,0 +1,67 @@
+"""``--method packnet``: one task after the other into one pack, weight by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packnet_deploy.training.loader import TrainLoader
+from packnet_deploy.training.methods.relearn import relearning_lesson
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.session import Session, TaskResult, task_names
+from packnet_deploy.training.stages import rates
+from packnet_deploy.training.start import relearns
+from packnet_deploy.training.task import Packing, TaskTraining
+
+
+class WeightPacking:
+    """A task claims single weights, and gives the least important of each layer back."""
+
+    def __init__(self, training: TaskTraining) -> None:
+        self._options, self._network = training.options, training.network
+
+    def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
+        options = self._options
+        self._network.begin(
+            options.task, classes, keep_head=keep_head, layers=options.layers, separate=options.separate
+        )
+
+    def prune(self, part: float, train: TrainLoader | None) -> None:
+        self._network.prune(rates(self._options, part, self._network.packable))
+
+    def freeze(self) -> None:
+        self._network.freeze(self._options.value_dtype)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._network.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        self._network.restore(snapshot)
+
+
+def packnet(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
+    """Task after task into one pack; those it holds are passed over where there are several, or training goes on."""
+    return into_one_pack(tasks, pack_path, session)
+
+
+def into_one_pack(
+    tasks: Sequence[TrainOptions],
+    pack_path: Path,
+    session: Session,
+    packing_of: Callable[[TaskTraining], Packing] = WeightPacking,
+    *,
+    pass_over: bool | None = None,
+) -> Iterator[TaskResult]:
+    """One task after the other into one pack.
+
+    Args:
+        packing_of: how a task takes its share; by default weight by weight.
+        pass_over: skip tasks that the pack holds; by default where there are several, or training goes on.
+    """
+    skip = (len(tasks) > 1 or session.resume) if pass_over is None else pass_over
+    for options in tasks:
+        if not skip or options.task not in task_names(pack_path):
+            lesson_of = relearning_lesson if relearns(options) else None
+            yield TaskTraining(options, pack_path, session, packing_of, lesson_of).run()
+        session.tests[options.task] = options

@@ -1,0 +1,147 @@
+"""What the tasks of one ``packnet train`` share: folder, device, processes, the wish to stop; and a task's images.
+
+Which methods there are is methods/, how one task is trained into a pack task.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from packnet_deploy.data import ImageSplit, TaskData, open_dataset
+from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.pack import Pack
+from packnet_deploy.training.checkpoint import StopRequest, read
+from packnet_deploy.training.distributed import World
+from packnet_deploy.training.fit import Watcher
+from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.loader import EvalLoader, TrainLoader, train_loader
+from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.start import own_classes
+
+NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What training one task gave.
+
+    Attributes:
+        pack: the pack, grown.
+        change: for every older task, the largest difference between its probe logits computed from the pack as it
+            was and from the weights as they are now: 0.0, or training failed.
+        skipped: images left out because they could not be read.
+        warnings: what the user should know of how it went, each a line.
+    """
+
+    task: str
+    pack: Pack
+    change: Mapping[str, float] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the tasks of one command share.
+
+    Attributes:
+        resume: continue the task that was interrupted, if one was.
+        tests: where the test images of tasks trained in this command are, to measure them again later.
+    """
+
+    folder: TrainFolder
+    device: torch.device
+    watcher: Watcher
+    world: World
+    stop: StopRequest = field(default_factory=StopRequest)
+    resume: bool = False
+    tests: dict[str, TrainOptions] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A task's images as the loop wants them; all absent where a network is taken as it is, without data."""
+
+    classes: tuple[str, ...]
+    train: TrainLoader | None = None
+    val: EvalLoader | tuple[()] = ()
+    test: EvalLoader | tuple[()] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def images_of(
+    options: TrainOptions, data: TaskData | None, network: PackedNetwork, session: Session, has_head: bool = True
+) -> Images:
+    """Loaders over a task's images; this process's share of them."""
+    if data is None:
+        return Images(own_classes(network, has_head))
+    train = train_loader(
+        data,
+        network.spec,
+        options.batch_size,
+        options.seed,
+        options.workers,
+        session.device,
+        share=(session.world.rank, session.world.size),
+    )
+    val, test = (eval_loader(split, options, network, session) for split in (data.val, data.test))
+    return Images(data.classes, train, val, test, data.skipped)
+
+
+def eval_loader(split: ImageSplit, options: TrainOptions, network: PackedNetwork, session: Session) -> EvalLoader:
+    """This process's share of a split."""
+    share = np.arange(session.world.rank, len(split), session.world.size)
+    return EvalLoader(split.subset(share), network.spec, options.batch_size, session.device)
+
+
+def open_data(options: TrainOptions) -> TaskData | None:
+    if options.data is None:
+        return None
+    return open_dataset(options.data, seed=options.seed, skip_bad_images=options.skip_bad_images)
+
+
+def drop_stale(folder: TrainFolder, pack_path: Path) -> None:
+    """Remove the checkpoint of a task that got into the pack just before a crash."""
+    if folder.checkpoint.exists() and read(folder.checkpoint)["identity"].get("task") in task_names(pack_path):
+        folder.checkpoint.unlink()
+
+
+def task_names(pack_path: Path) -> list[str]:
+    """The tasks of the pack at ``pack_path``; none if there is no pack yet."""
+    return [entry.name for entry in Pack.open(pack_path).tasks] if pack_path.exists() else []
+
+
+def seed(value: int) -> None:
+    """Begin every generator anew."""
+    random.seed(value)
+    np.random.seed(value % (1 << 32))
+    torch.manual_seed(value)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` to a device; under torchrun each process gets a GPU of its own.
+
+    Raises:
+        EnvironmentFault: CUDA was asked for and PyTorch has none here.
+    """
+    import os
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise EnvironmentFault("--device cuda: PyTorch finds no CUDA GPU here; use --device cpu, or check nvidia-smi")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"--device cuda: process {local} of this machine expected a GPU of its own, got "
+            f"{torch.cuda.device_count()} GPUs; start fewer processes (torchrun --nproc-per-node)"
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)

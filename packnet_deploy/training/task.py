@@ -1,0 +1,205 @@
+"""One task from its images to its place in the pack: train → prune → retrain → freeze, measured and kept on the way.
+
+What the stages are is stages.py. How a task takes its share of the network (``Packing``) and what it learns from
+(``Lesson``) are the method's: methods/. Training can be stopped at any step, killed at any moment, and continued to
+the same bits. Errors on the way are of the validation images, which choose epochs; the test images are measured and
+decide nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
+from packnet_deploy.training.checkpoint import Checkpoint
+from packnet_deploy.training.distributed import require_same_owners, wait_for_all
+from packnet_deploy.training.fit import Batches, Objective, fit
+from packnet_deploy.training.keeper import Keeper
+from packnet_deploy.training.loader import TrainLoader
+from packnet_deploy.training.metrics import Errors, errors
+from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.older import changes, older_tasks, task_errors
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.recipe import to_json
+from packnet_deploy.training.session import (
+    NOT_IN_RESULT,
+    Images,
+    Session,
+    TaskResult,
+    eval_loader,
+    images_of,
+    open_data,
+    seed,
+)
+from packnet_deploy.training.stages import Fit, Prune, stages
+from packnet_deploy.training.start import check_addition, network_of, new_network
+from packnet_deploy.training.trace import trace_skeleton
+
+
+class Packing(Protocol):
+    """How a task takes its share of the network; also what a checkpoint keeps of it."""
+
+    def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
+        """Claim what the task may change."""
+
+    def prune(self, part: float, train: TrainLoader | None) -> None:
+        """Give back ``part`` of what the whole pruning gives back; ``train`` is what importance may be judged by."""
+
+    def freeze(self) -> None:
+        """The task's weights are final."""
+
+    def snapshot(self) -> dict[str, Any]: ...
+    def restore(self, snapshot: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a task learns from.
+
+    Attributes:
+        objective: what is minimised; None: cross-entropy with the labels.
+        verb: what it is called in place of a stage's phase, if it is something else than training.
+    """
+
+    train: Batches | None
+    val: Iterable[tuple[Tensor, Tensor]] = ()
+    objective: Objective | None = None
+    verb: str = ""
+
+
+class TaskTraining:
+    """One task, from its first stage to its place in the pack.
+
+    Args:
+        packing_of: makes the ``Packing`` of this training; it may look at everything that is set up by then.
+        lesson_of: makes its ``Lesson``; by default the task's own labelled images.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        pack_path: Path,
+        session: Session,
+        packing_of: Callable[[TaskTraining], Packing],
+        lesson_of: Callable[[TaskTraining], Lesson] | None = None,
+    ) -> None:
+        self.options, self.session, self.path = options, session, pack_path
+        self.pack = Pack.open(pack_path) if pack_path.exists() else None
+        if self.pack is not None:
+            check_addition(options, self.pack)
+        seed(options.seed)
+        data = open_data(options)
+        self.network: PackedNetwork
+        if self.pack is None:
+            self.network, self.arch, self.keep_head = new_network(options)
+        else:
+            self.network, self.keep_head = network_of(self.pack, options.layers), False
+            self.arch = self.pack.backbone.arch
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.network.module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
+        self.images: Images = images_of(options, data, self.network, session, self.keep_head)
+        self.older = older_tasks(self.network, self.pack)
+        identity = {k: v for k, v in to_json(options).items() if k not in NOT_IN_RESULT}
+        identity |= {"parent": self.pack.manifest.last_sha256 if self.pack else "", "processes": session.world.size}
+        if data is not None:  # not its pixels, but what most often changes
+            identity |= {"classes": list(data.classes), "training images": len(data.train)}
+        self.packing = packing_of(self)
+        self.lesson = lesson_of(self) if lesson_of else Lesson(self.images.train, self.images.val)
+        self._checkpoint = Checkpoint(session.folder.checkpoint, identity)
+        self._keeper = Keeper(options.task, self.packing, self._checkpoint, session.folder, session.world, session.stop)
+
+    def run(self) -> TaskResult:
+        """Train the task and put it into the pack."""
+        options, network, session, keeper = self.options, self.network, self.session, self._keeper
+        if not (session.resume and keeper.resume()):
+            self.packing.begin(self.images.classes, self.keep_head)
+            if session.world.size > 1:  # each process its own dropout
+                torch.manual_seed(options.seed + session.world.rank * 7919)
+        graph = None
+        if self.pack is None:
+            graph = trace_skeleton(network.module, network.head, network.spec).SerializeToString(deterministic=True)
+        plan = stages(options, network.state.task)
+        for index in range(keeper.stage, len(plan)):
+            keeper.stage = index
+            match plan[index]:
+                case Fit() as stage:
+                    self._fit(stage)
+                case Prune(part):
+                    if "trained" not in keeper.notes:
+                        self._measure("trained")
+                    self.packing.prune(part, self.images.train)
+                    if part == 1:
+                        self._measure("pruned")
+        require_same_owners(network.state.owners)
+        self.packing.freeze()  # rounds; what is measured below is what the pack will hold
+        self._measure("retrained")
+        moved = changes(network, self.older)
+        self._write_results()
+        return TaskResult(options.task, self._commit(graph), moved, self.images.skipped)
+
+    def _fit(self, stage: Fit) -> None:
+        lesson = self.lesson
+        if lesson.train is None:  # start.py saw to it that no epochs were asked for then
+            raise AssertionError("a phase without images")
+        fit(
+            self.network,
+            stage,
+            lesson.train,
+            lesson.val,
+            self.session.watcher,
+            name=f"{self.options.task}: {lesson.verb or stage.phase}",
+            objective=lesson.objective,
+            supervisor=self._keeper,
+        )
+
+    def _measure(self, moment: str) -> None:
+        """Errors at one moment of the task, on the validation and on the test images."""
+        splits = {"val": self.images.val, "test": self.images.test}
+        found = {split: errors(self.network.module, batches) for split, batches in splits.items()}
+        self._keeper.notes[moment] = {split: _short(pair) for split, pair in found.items() if not math.isnan(pair.top1)}
+
+    def _write_results(self) -> None:
+        """The test errors of this task and of the older ones whose images are known, into results.csv."""
+        session, task = self.session, self.options.task
+        rows = []
+        for older, options in session.tests.items():
+            if self.pack is None or older not in self.older or (data := open_data(options)) is None:
+                continue
+            test = eval_loader(data.test, options, self.network, session)
+            rows.append([task, older, *_short(task_errors(self.network, self.pack, older, test))])
+        if found := self._keeper.notes["retrained"].get("test"):
+            rows.append([task, task, *found])
+        if session.world.writes:
+            session.folder.results().drop(task)  # of an earlier training, whose pack is gone
+            session.folder.results().put(rows)
+
+    def _commit(self, graph: bytes | None) -> Pack:
+        """Put the task into the pack; the checkpoint has done its duty then."""
+        new = self.network.new_task(self._report())
+        if self.session.world.writes:
+            if self.pack is None:
+                assert graph is not None
+                backbone = Backbone(self.arch, self.network.head)
+                create_pack(self.path, backbone, self.network.spec, graph, self.network.packable, new)
+            else:
+                append_task(self.pack, new)
+            self._checkpoint.remove()
+        wait_for_all()
+        return Pack.open(self.path)
+
+    def _report(self) -> dict[str, Any]:
+        keys = ("method", "prune_rate", "epochs", "retrain_epochs", "lr", "batch_size", "optimizer", "seed")
+        errors_found = {moment: found for moment, found in self._keeper.notes.items() if found}
+        report = {key: getattr(self.options, key) for key in keys}
+        return report | ({"errors": errors_found} if errors_found else {})
+
+
+def _short(pair: Errors) -> list[float]:
+    return [round(error, 6) for error in pair]
