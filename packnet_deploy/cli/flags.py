@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,53 @@ TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "Path": click.P
 TUPLES = {"tuple[int, ...]": int, "tuple[str, ...]": str}
 
 
-def flags_of(options: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that adds one flag for each field of ``options``; fields carry their help in ``metadata``."""
+class GroupedOption(click.Option):
+    """A flag that stands under a heading of its own in the help."""
+
+    def __init__(self, *arguments: Any, heading: str = "Options", **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.heading = heading
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its flags under their headings, and those without one last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def flags_of(
+    options: type, headings: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds one flag for each field of ``options``; fields carry their help in ``metadata``.
+
+    Args:
+        headings: by field, where it stands in the help of a ``GroupedCommand``.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for item in reversed(fields(options)):
             kind = str(item.type).removesuffix(" | None")
             flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
+            placed: dict[str, Any] = {"cls": GroupedOption, "heading": (headings or {}).get(item.name, "Options")}
             if kind in TUPLES:
                 flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default or ()))
                 text = f"{text}; may be repeated" + (f"  [default: {note}]" if note else "")
-                decorator = click.option(flag, item.name, type=TUPLES[kind], multiple=True, help=text)
+                decorator = click.option(flag, item.name, type=TUPLES[kind], multiple=True, help=text, **placed)
             elif kind == "bool":
-                decorator = click.option(f"{flag}/--no{flag[1:]}", default=item.default, show_default=True, help=text)
+                decorator = click.option(
+                    f"{flag}/--no{flag[1:]}", default=item.default, show_default=True, help=text, **placed
+                )
             else:
                 shown = item.default not in (None, "")
                 decorator = click.option(
-                    flag, item.name, type=TYPES[kind], default=item.default, show_default=shown, help=text
+                    flag, item.name, type=TYPES[kind], default=item.default, show_default=shown, help=text, **placed
                 )
             function = decorator(function)
         return function

@@ -29,6 +29,9 @@ class PlainProgress:
     ) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        self._line(text)
+
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         self._name, self._first, self._end, self._begun = name, begin, end, time.perf_counter()
         self._images = 0

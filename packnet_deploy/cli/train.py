@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packnet_deploy.cli.flags import flags_of, given
+from packnet_deploy.cli.flags import GroupedCommand, flags_of, given
 from packnet_deploy.cli.packs import path_to_grow, path_to_resume
-from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.options import TrainOptions, groups
 from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
 if TYPE_CHECKING:
     from packnet_deploy.pack import Pack
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, to the same weights.")
 @click.option("--list-archs", is_flag=True, help="List the networks that --arch knows, and their weights.")
-@flags_of(TrainOptions)
+@flags_of(TrainOptions, groups())
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, resume: bool, list_archs: bool, **_: Any) -> None:
     """Train tasks into a pack: a recipe, one task, or the built-in quickstart.

@@ -77,6 +77,18 @@ class ImageSet:
             return TaskData(self.classes, train, val, test, True, source, val_from, test_from, skipped)
         (part, test), *_ = ((name, split) for name, split in self.parts.items() if name != "train")
         fraction = self.val_fraction if val_fraction is None else val_fraction
+        if fraction == 0:
+            return TaskData(
+                self.classes,
+                train,
+                train.subset(np.empty(0, np.int64)),
+                test,
+                flip=True,
+                source=source,
+                val_from="none held out",
+                test_from=self.named.format(part),
+                skipped=skipped,
+            )
         kept, drawn = stratified_split(train.labels, fraction, seed)
         if not len(drawn):
             raise EnvironmentFault(

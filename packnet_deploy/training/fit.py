@@ -31,6 +31,9 @@ class Trainee(Protocol):
     @property
     def module(self) -> nn.Module: ...
     def trainable_parameters(self) -> Iterable[nn.Parameter]: ...
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the task's head, which may have a learning rate of their own."""
+
     def guarded(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimiser, made to leave alone what must not change."""
 
@@ -47,6 +50,9 @@ class Batches(Protocol):
 
 class Watcher(Protocol):
     """Is told how training goes; draws bars, prints lines, or nothing."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know before it goes on."""
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         """Epochs ``begin`` to ``end`` (exclusive, from 0) of a phase are next, each of so many batches."""
@@ -89,9 +95,13 @@ class Supervisor:
         """An epoch is over; ``state`` continues with the next one."""
 
 
-def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The objective of plain classification: mean over the batch."""
-    return nn.functional.cross_entropy(module(images), labels)
+def classification(label_smoothing: float = 0.0) -> Objective:
+    """The objective of plain classification: cross-entropy with the labels, mean over the batch."""
+
+    def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(images), labels, label_smoothing=label_smoothing)
+
+    return cross_entropy
 
 
 def fit(
@@ -111,14 +121,14 @@ def fit(
     Raises:
         CheckFailed: the loss is NaN or infinite; names step and learning rate.
     """
-    training = _Training(network, stage.schedule, objective or cross_entropy, stage.begin)
+    training = _Training(network, stage, objective or classification(stage.schedule.label_smoothing), len(train))
     supervisor = supervisor or Supervisor()
     if (state := supervisor.continued()) is not None:
         training.load(state)
     watcher.phase(name, training.at.epoch, stage.end, len(train))
     while (at := training.at).epoch < stage.end:
         begun, seen_before = time.perf_counter(), at.seen
-        lr = training.begin_epoch()
+        lr = training.begin_epoch()  # half-way through it
         train.set_epoch(stage.shown_before + at.epoch, skip=at.step)
         for images, labels in train:
             loss, count, stop = training.step(images, labels, supervisor.stop_wanted())
@@ -157,13 +167,13 @@ class _Progress:
 class _Training:
     """Optimiser, mixed precision and progress of one phase: all that has to be kept to continue it."""
 
-    def __init__(self, network: Trainee, schedule: Schedule, objective: Objective, first_epoch: int) -> None:
-        self.at = _Progress(first_epoch)
-        self._module, self._schedule, self._objective = network.module, schedule, objective
+    def __init__(self, network: Trainee, stage: Fit, objective: Objective, steps: int) -> None:
+        self.at = _Progress(stage.begin)
+        self._module, self._schedule, self._objective, self._steps = network.module, stage.schedule, objective, steps
         self._trained = parallel(network.module)
-        self._optimizer = network.guarded(make_optimizer(network.trainable_parameters(), schedule))
+        self._optimizer = network.guarded(make_optimizer(network, stage.schedule))
         self._device = next(network.module.parameters()).device.type
-        self._amp = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[schedule.amp]
+        self._amp = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[stage.schedule.amp]
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._amp is torch.float16)
 
     def state(self) -> State:
@@ -176,15 +186,15 @@ class _Training:
         self._scaler.load_state_dict(state["scaler"])
 
     def begin_epoch(self) -> float:
-        """Returns the epoch's learning rate."""
+        """Returns the learning rate half-way through the epoch."""
         self._module.train()
-        lr = self._schedule.lr_at(self.at.epoch)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        return lr
+        return self._schedule.lr_at(self.at.epoch + 0.5)
 
     def step(self, images: Tensor, labels: Tensor, stop_wanted: bool) -> tuple[float, int, bool]:
         """One optimiser step; the mean loss, the images and whether to stop, of all processes together."""
+        rate = self._schedule.lr_at(self.at.epoch + (self.at.step + 0.5) / self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["share"]
         self._optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._device, self._amp, enabled=self._amp is not None):
             loss = self._objective(self._trained, images, labels)
@@ -208,8 +218,14 @@ class _Training:
         self.at = _Progress(at.epoch + 1, best=at.best, kept=at.kept)
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
-    """The schedule's optimiser over ``parameters``."""
+def make_optimizer(network: Trainee, schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimiser over what the network lets change; a group's ``share`` is of the schedule's rate."""
+    body, head = list(network.trainable_parameters()), list[nn.Parameter]()
+    if schedule.lr_head is not None:
+        heads = {id(parameter) for parameter in network.head_parameters()}
+        body, head = ([p for p in body if (id(p) in heads) is inside] for inside in (False, True))
+    share = (schedule.lr_head or schedule.lr) / schedule.lr
+    groups = [{"params": p, "share": s} for p, s in ((body, 1.0), (head, share)) if p]
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
-    return torch.optim.SGD(parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+        return torch.optim.AdamW(groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)

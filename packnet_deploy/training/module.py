@@ -53,6 +53,10 @@ class PackableModule:
             if name not in self._weights and not name.startswith(head)
         }
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Every packable weight and what ``shared`` gives, as they are now."""
+        return {name: weight.detach() for name, weight in self._weights.items()} | self.shared()
+
     def own(self) -> dict[str, Tensor]:
         """What the present task has in the place of some of ``shared``."""
         return {name: tensor for name, tensor in floating_tensors(self.module).items() if name in self._aside}

@@ -7,6 +7,7 @@ are packable is packable.py, what a task may have of its own separate.py. The tr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -120,6 +121,7 @@ class PackedNetwork(PackableModule):
         layers: str = "all",
         claim: Mapping[str, Tensor] | None = None,
         separate: Collection[str] = (),
+        init: Mapping[str, Tensor] | None = None,
     ) -> None:
         """The next task claims free weights and gets a head of its own.
 
@@ -131,7 +133,9 @@ class PackedNetwork(PackableModule):
                 that is trained already).
             layers: where the task may claim weights: "all", "fc" (linear layers), "classifier" (its head only).
             claim: bool by packable parameter: which of the free weights there it may claim, possibly none.
-            separate: "biases" and/or "norm": what the task trains copies of for itself, beginning with task 1's.
+            separate: "biases" and/or "norm": what the task trains copies of for itself.
+            init: by name, what the weights that an added task claims and what it has of its own start from: those of
+                the pretrained network, say. Without it the former start from 0, the latter from task 1's.
 
         Raises:
             StepOrderError: another task is in training.
@@ -148,15 +152,36 @@ class PackedNetwork(PackableModule):
             )
         self.state, self._task, self._classes = state, task, tuple(classes)
         self._separate(own)
-        if first and claim is not None:
-            with torch.no_grad():  # what stays free is 0, whatever the given network had there
+        with torch.no_grad():
+            if first and claim is not None:  # what stays free is 0, whatever the given network had there
                 for name, weight in self._weights.items():
                     weight.masked_fill_(state.owners[name] == FREE, 0)
+            elif not first and init is not None:
+                self._start_from(init)
         self._protect()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """What an optimiser should get: parameters that the task may change at least in part, the head among them."""
         return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """The present head's."""
+        return find_head(self.module, self.head).parameters()
+
+    @contextlib.contextmanager
+    def head_alone(self) -> Iterator[None]:
+        """Within, nothing but the present head may change, statistics of normalisation included."""
+        self._guard.remove()
+        head = {id(parameter) for parameter in self.head_parameters()}
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(id(parameter) in head)
+        self._guard = FrozenGuard([], statistical_layers(self.module))
+        self._guard.watch(self.module)
+        try:
+            yield
+        finally:
+            self.module.requires_grad_(True)
+            self._protect()
 
     def guarded(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The same optimiser, with frozen weights put back after each of its steps."""
@@ -298,6 +323,16 @@ class PackedNetwork(PackableModule):
         )
         self.state = self._at_home()
         self._protect()
+
+    def _start_from(self, init: Mapping[str, Tensor]) -> None:
+        """Give the weights just claimed, and what the task has of its own, the values of ``init``."""
+        self._guard.remove()  # it holds what was free at 0
+        self._guard = FrozenGuard([])
+        for name, weight in self._weights.items():
+            claimed = self.state.owners[name] == self.state.task
+            weight.copy_(torch.where(claimed, like(init[name], weight), weight))
+        for name, tensor in self.own().items():
+            tensor.copy_(init[name])
 
     def _claim(self, layers: str, claim: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
         """``claim`` confined to ``layers``.

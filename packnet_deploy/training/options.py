@@ -1,12 +1,14 @@
 """What ``packnet train`` can be told: one frozen dataclass behind the flags, the recipes and their defaults.
 
-Reading recipes is recipe.py; what the phases of a task are is stages.py.
+``TrainOptions`` is made of groups, which are the headings of ``packnet train --help``: images, network, packing,
+optimisation, machine. What a protocol says in place of an option that was not given is ``PROTOCOLS``. Reading recipes
+is recipe.py; what the phases of a task are is stages.py.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,50 @@ METHODS = ("packnet", "classifier-only", "individual", "joint", "lwf", "filter-p
 CHOICES = {
     "method": METHODS,
     "start": ("network", "task"),
+    "init": ("pretrained", "zero"),
     "pattern": ("2:4",),
     "layers": ("all", "fc", "classifier"),
-    "separate": ("biases", "norm"),
+    "separate": ("biases", "norm", "none"),
+    "protocol": ("tuned", "paper"),
+    "schedule": ("cosine", "step"),
     "optimizer": ("sgd", "adamw"),
     "amp": ("none", "bf16", "fp16"),
     "value_dtype": ("float32", "float16", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
+}
+# What stands for an option that is not given. "paper": Mallya and Lazebnik, section 4. "tuned": chosen on validation
+# images of small sets (docs/results.md).
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "tuned": {
+        "init": "pretrained",
+        "separate": ("norm",),
+        "schedule": "cosine",
+        "lr": 0.01,
+        "retrain_lr_factor": 0.5,
+        "warmup": 1.0,
+        "label_smoothing": 0.1,
+    },
+    "paper": {
+        "init": "zero",
+        "separate": (),
+        "schedule": "step",
+        "lr": 0.001,
+        "retrain_lr_factor": 0.1,
+        "warmup": 0.0,
+        "label_smoothing": 0.0,
+    },
 }
 DEPTHWISE = "depthwise"  # in place of a pattern in layer_rates
 _RANGES: dict[str, tuple[float, float]] = {
     "prune_rate": (0, 1),
     "prune_steps": (1, math.inf),
     "epochs": (0, math.inf),
+    "freeze_epochs": (0, math.inf),
     "retrain_epochs": (0, math.inf),
+    "retrain_lr_factor": (0, math.inf),
+    "warmup": (0, math.inf),
+    "label_smoothing": (0, 1),
+    "val_fraction": (0, 0.9),
     "batch_size": (1, math.inf),
     "momentum": (0, 1),
     "weight_decay": (0, math.inf),
@@ -45,8 +77,8 @@ def option(default: Any, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Adding one task to a pack. ``None`` stands for a default that depends on the rest, as the help says."""
+class ImageOptions:
+    """Images"""
 
     task: str = option("", "Name of the task; 1 to 64 letters, digits, '.', '_' or '-'.")
     data: str | None = option(
@@ -54,6 +86,19 @@ class TrainOptions:
         "Images: a folder with train/ and val/ or test/, one folder a class in each; or NAME:DIR of a known data set "
         "(imagenet, places365, cub200, cars, flowers102, imagefolder), or builtin:NAME.",
     )
+    image_size: int | None = option(None, "Side of the input in pixels, for a new pack.  [default: the network's own]")
+    val_fraction: float | None = option(
+        None,
+        "How much of each class's training images to hold out for choosing epochs, where a set brings no such images. "
+        "0: train on all of them, and keep the last epoch.  [default: 0.1]",
+    )
+    skip_bad_images: bool = option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Network and pack"""
+
     pack: Path | None = option(None, "The pack to make or to add to.  [default: the only *.pack here, or packnet.pack]")
     method: str = option("packnet", f"How tasks share the network: {', '.join(METHODS)}.")
     arch: str | None = option(
@@ -72,48 +117,103 @@ class TrainOptions:
     reference: str | None = option(
         None,
         "Images, as for --data, by which a pretrained network taken as it is (see --start; or --epochs 0) learns to "
-        "see again what it saw before it was pruned; labels are not used. 'none': it does not.  [default: --data's]",
+        "see again what it saw before it was pruned; labels are not used. For whoever needs that network's own task; "
+        "'none': it does not.  [default: none]",
     )
-    image_size: int | None = option(None, "Side of the input in pixels, for a new pack.  [default: the network's own]")
+    init: str = option(
+        None,
+        "What free weights start from in an added task: 'pretrained', the values the pretrained network had there, "
+        "kept beside the pack, or 'zero' (the paper).  [default: pretrained; with --protocol paper zero]",
+    )
+
+
+@dataclass(frozen=True)
+class PackingOptions:
+    """Packing"""
+
     pattern: str | None = option(
         None, "For a new pack: 2:4 keeps the union of all tasks in the form that sparse tensor cores run."
     )
     layers: str = option("all", "Which layers the task may change besides its head: all, fc or classifier (none).")
-    separate: tuple[str, ...] = option((), "What an added task has of its own instead of task 1's: biases, norm")
+    separate: tuple[str, ...] = option(
+        None,
+        "What an added task has of its own instead of task 1's: biases, norm, or none  "
+        "[default: norm; with --protocol paper none]",
+    )
     prune_rate: float = option(0.75, "Fraction of the task's weights to give back, 0..1.")
     layer_rates: tuple[str, ...] = option(
-        (), "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0'"
+        (),
+        "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0.5'; depthwise layers, "
+        "which hold a percent of the weights and can spare none, otherwise keep theirs",
     )
     prune_steps: int = option(1, "Prune in so many steps, the retraining epochs shared out between them.")
-    epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
-    lr: float = option(0.001, "Learning rate.")
-    milestones: tuple[int, ...] | None = option(
-        None, "Epochs after which the rate drops to a tenth  [default: half of them]"
+    value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
+
+
+@dataclass(frozen=True)
+class OptimisationOptions:
+    """Optimisation"""
+
+    protocol: str = option(
+        "tuned", "What options that are not given stand for: tuned, for small sets of images, or paper."
     )
+    epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
+    freeze_epochs: int = option(0, "Epochs before those in which only the head is trained.")
     retrain_epochs: int = option(10, "Epochs after pruning.")
-    retrain_lr: float | None = option(None, "Their learning rate.  [default: --lr; for an added task a tenth of it]")
+    lr: float = option(None, "Learning rate.  [default: 0.01; with --protocol paper 0.001]")
+    lr_head: float | None = option(None, "That of the head, if it is to have another.  [default: --lr]")
+    schedule: str = option(
+        None,
+        "How it falls: cosine, to 0 over the epochs, or step, to a tenth at each milestone.  [default: cosine; with "
+        "--protocol paper step]",
+    )
+    warmup: float = option(
+        None, "Epochs in which it first rises from 0, before pruning.  [default: 1; with --protocol paper 0]"
+    )
+    milestones: tuple[int, ...] | None = option(
+        None, "Epochs after which a step schedule drops to a tenth  [default: half of them]"
+    )
+    retrain_lr: float | None = option(
+        None, "The learning rate after pruning.  [default: --lr; for an added task --lr times --retrain-lr-factor]"
+    )
+    retrain_lr_factor: float = option(
+        None, "An added task's learning rate after pruning over --lr.  [default: 0.5; with --protocol paper 0.1]"
+    )
     retrain_milestones: tuple[int, ...] | None = option(
-        None, "The same for the epochs after pruning  [default: half of them; for an added task none]"
+        None, "As --milestone, for the epochs after pruning  [default: half of them; for an added task none]"
     )
     batch_size: int = option(32, "Images per step, of all processes together.")
+    label_smoothing: float = option(
+        None, "How much of each label goes to all classes, 0..1.  [default: 0.1; with --protocol paper 0]"
+    )
     optimizer: str = option("sgd", "sgd or adamw.")
     momentum: float = option(0.9, "Momentum of SGD.")
     weight_decay: float = option(0.0, "Weight decay.")
-    amp: str = option("none", "Mixed precision: none, bf16 or fp16.")
-    channels_last: bool = option(True, "Keep images and weights in channels-last order, which convolutions like.")
-    value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Machine"""
+
     seed: int = option(0, "Seed of everything random.")
     device: str = option("auto", "auto, cpu or cuda.")
+    amp: str = option("none", "Mixed precision: none, bf16 or fp16.")
+    channels_last: bool = option(True, "Keep images and weights in channels-last order, which convolutions like.")
     workers: int | None = option(None, "Processes that decode images too many for memory.  [default: one a core]")
-    skip_bad_images: bool = option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
+
+
+@dataclass(frozen=True)
+class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkOptions, ImageOptions):
+    """Adding one task to a pack. ``None`` stands for a default that depends on the rest, as the help says; what
+    depends on the protocol alone is filled in."""
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        for name, value in PROTOCOLS[self.protocol].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "separate", tuple(kind for kind in self.separate if kind != "none"))
         self._check_numbers()
-        for name, known in CHOICES.items():
-            value = getattr(self, name)
-            for one in value if isinstance(value, tuple) else (value,):
-                if one is not None and one not in known:
-                    raise UsageError(f"{flag(name)}: expected one of {', '.join(known)}, got {one!r}")
         for name, epochs in (("milestones", self.epochs), ("retrain_milestones", self.retrain_epochs)):
             for milestone in getattr(self, name) or ():
                 if not 0 < milestone < max(epochs, 1):
@@ -126,18 +226,30 @@ class TrainOptions:
                 f"got --retrain-epochs {self.retrain_epochs}"
             )
 
+    def _check_choices(self) -> None:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None and one not in known:
+                    raise UsageError(f"{flag(name)}: expected one of {', '.join(known)}, got {one!r}")
+
     def _check_numbers(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # NaN is in no range
                 expected = f"{low}..{high}" if high < math.inf else f"{low} or more"
                 raise UsageError(f"{flag(name)}: expected {expected}, got {value}")
-        for name in ("lr", "retrain_lr", "weight_decay"):
+        for name in ("lr", "lr_head", "retrain_lr", "retrain_lr_factor", "weight_decay", "warmup"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"{flag(name)}: expected a finite number, got {value}")
-            if value is not None and name != "weight_decay" and not value > 0:
+            if value is not None and name not in ("weight_decay", "warmup") and not value > 0:
                 raise UsageError(f"{flag(name)}: expected above 0, got {value}")
+
+
+def groups() -> dict[str, str]:
+    """By option, the heading it stands under in the help."""
+    return {item.name: str(base.__doc__) for base in TrainOptions.__bases__[::-1] for item in fields(base)}
 
 
 def layer_rate(rule: str) -> tuple[str, float]:

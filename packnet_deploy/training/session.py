@@ -104,7 +104,7 @@ def eval_loader(split: ImageSplit, options: TrainOptions, network: PackedNetwork
 def open_data(options: TrainOptions) -> TaskData | None:
     if options.data is None:
         return None
-    return open_dataset(options.data, seed=options.seed, skip_bad_images=options.skip_bad_images)
+    return open_dataset(options.data, options.seed, options.val_fraction, skip_bad_images=options.skip_bad_images)
 
 
 def drop_stale(folder: TrainFolder, pack_path: Path) -> None:

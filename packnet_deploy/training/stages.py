@@ -5,6 +5,7 @@ Pure functions of the options; running the stages is task.py, one ``Fit`` of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,7 +17,14 @@ from packnet_deploy.training.options import DEPTHWISE, TrainOptions, layer_rate
 
 @dataclass(frozen=True)
 class Schedule:
-    """An optimiser and its learning rate over the epochs of a phase: a tenth of before from each milestone on."""
+    """An optimiser, what it minimises, and its learning rate over the epochs of a phase.
+
+    Attributes:
+        kind: "step": a tenth of before from each milestone on; "cosine": from ``lr`` to 0 along half a wave.
+        warmup: epochs in which the rate first rises from 0.
+        lr_head: the head's rate, if it is another; it rises and falls as the other does.
+        label_smoothing: how much of each label goes to all classes alike.
+    """
 
     epochs: int
     lr: float
@@ -25,10 +33,18 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 0.0
     amp: str = "none"
+    kind: str = "step"
+    warmup: float = 0.0
+    lr_head: float | None = None
+    label_smoothing: float = 0.0
 
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.lr * 0.1 ** sum(milestone <= epoch for milestone in self.milestones)
+    def lr_at(self, epoch: float) -> float:
+        """The learning rate when so many epochs, counted from 0, and parts of one are over."""
+        if self.kind == "cosine":
+            rate = self.lr * (1 + math.cos(math.pi * min(epoch / self.epochs, 1))) / 2
+        else:
+            rate = self.lr * 0.1 ** sum(milestone <= epoch for milestone in self.milestones)
+        return rate * min(1, epoch / self.warmup) if self.warmup else rate
 
 
 @dataclass(frozen=True)
@@ -37,13 +53,15 @@ class Fit:
 
     Attributes:
         shown_before: epochs in which this task's images were shown before the phase, so that no two look alike.
+        head_alone: only the head changes.
     """
 
-    phase: str  # "train" or "retrain"
+    phase: str  # "head", "train" or "retrain"
     schedule: Schedule
     begin: int
     end: int
     shown_before: int = 0
+    head_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,39 +77,60 @@ Stage = Fit | Prune
 def stages(options: TrainOptions, task: int) -> tuple[Stage, ...]:
     """What happens to task number ``task`` (from 1).
 
-    Source of the defaults: the paper, section 4: the learning rate falls to a tenth half-way. Retraining does the
-    same for task 1, which loses most of what it is when it is pruned, and goes at a tenth throughout for an added
-    task, which loses little.
+    After pruning the learning rate begins where it began before for task 1, which loses most of what it is when it is
+    pruned, and lower for an added task, which loses little. A step schedule falls half-way, but not for the latter.
+
+    Source of that, of the rates and of the epochs: the paper, section 4.
     """
     added = task > 1
-    train = _schedule(options, options.epochs, options.lr, options.milestones)
-    retrain_lr = options.retrain_lr or (options.lr / 10 if added else options.lr)
+    alone = _schedule(options, options.freeze_epochs, options.lr_head or options.lr, ())
+    train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
+    lr = options.retrain_lr or (options.lr * options.retrain_lr_factor if added else options.lr)
     milestones = () if options.retrain_milestones is None and added else options.retrain_milestones
-    retrain = _schedule(options, options.retrain_epochs, retrain_lr, milestones)
-    plan: list[Stage] = [Fit("train", train, 0, train.epochs)]
+    retrain = _schedule(options, options.retrain_epochs, lr, milestones)
+    shown = alone.epochs
+    plan: list[Stage] = [
+        Fit("head", alone, 0, alone.epochs, head_alone=True),
+        Fit("train", train, 0, train.epochs, shown),
+    ]
     for step in range(1, options.prune_steps + 1):
         begin, end = ((step + i - 1) * retrain.epochs // options.prune_steps for i in (0, 1))
-        plan += [Prune(step / options.prune_steps), Fit("retrain", retrain, begin, end, train.epochs)]
+        plan += [Prune(step / options.prune_steps), Fit("retrain", retrain, begin, end, shown + train.epochs)]
     return tuple(stage for stage in plan if isinstance(stage, Prune) or stage.begin < stage.end)
 
 
-def _schedule(options: TrainOptions, epochs: int, lr: float, milestones: tuple[int, ...] | None) -> Schedule:
+def _schedule(
+    options: TrainOptions, epochs: int, lr: float, milestones: tuple[int, ...] | None, warmup: float = 0.0
+) -> Schedule:
     if milestones is None:
         milestones = (epochs // 2,) if epochs > 1 else ()
-    return Schedule(epochs, lr, milestones, options.optimizer, options.momentum, options.weight_decay, options.amp)
+    return Schedule(
+        epochs,
+        lr,
+        milestones,
+        options.optimizer,
+        options.momentum,
+        options.weight_decay,
+        options.amp,
+        options.schedule,
+        min(warmup, epochs / 2),
+        options.lr_head and options.lr_head * lr / options.lr,
+        options.label_smoothing,
+    )
 
 
 def rates(options: TrainOptions, part: float, packable: Sequence[ParamSpec]) -> dict[str, float]:
     """The prune rate of every packable parameter; among rules that match, the last one counts.
 
-    The rule ``depthwise`` matches convolutions of one input channel a filter, which a network need not have.
+    The rule ``depthwise`` matches convolutions of one input channel a filter, which a network need not have. They hold
+    a percent of a network's weights and can spare none (docs/results.md): without a rule for them they keep theirs.
 
     Raises:
         UsageError: another rule matches none of them.
     """
     names = [param.name for param in packable]
     depthwise = [param.name for param in packable if len(param.shape) > 2 and param.shape[1] == 1]
-    chosen = dict.fromkeys(names, options.prune_rate)
+    chosen = dict.fromkeys(names, options.prune_rate) | dict.fromkeys(depthwise, 0.0)
     for rule in options.layer_rates:
         pattern, rate = layer_rate(rule)
         matching = depthwise if pattern == DEPTHWISE else [name for name in names if fnmatchcase(name, pattern)]

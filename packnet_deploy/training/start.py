@@ -14,7 +14,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import LayerCapacity, Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.options import DEPTHWISE, TrainOptions
+from packnet_deploy.training.options import TrainOptions
 
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
@@ -23,6 +23,7 @@ NO_REFERENCE = "none"
 RELEARNING: dict[str, Any] = {
     "retrain_epochs": 6,
     "retrain_lr": 1e-4,
+    "schedule": "step",
     "retrain_milestones": (4,),
     "optimizer": "adamw",
     "weight_decay": 0.0,
@@ -34,11 +35,12 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
     The same again where a recipe goes on in a pack that began so.
 
     Pruning a pretrained network to a small data set throws away what later tasks need; keeping it as a task of its
-    own, half of it freed by magnitude and the rest taught by the whole on the first task's images, does not
-    (docs/results.md has the figures). It is what the paper does with ImageNet itself, whose images are not at hand.
+    own, half of it freed by magnitude, does not, and every added task finds the other half where it was (init.py).
+    For the network's own task half of it is little: whoever needs that names images to relearn from, which is what
+    the paper does with ImageNet itself, whose images are not at hand (docs/results.md has the figures).
     """
     first = tasks[0]
-    pretrained = (first.weights or DEFAULT_WEIGHTS) != "none" and first.epochs > 0
+    pretrained = is_pretrained(first) and first.epochs > 0
     wanted = first.start or ("network" if pretrained and not (first.data or "").startswith("imagenet:") else "task")
     begun = pack_path.exists()
     goes_on = begun and (resume or len(tasks) > 1) and NETWORK_TASK in (t.name for t in Pack.open(pack_path).tasks[:1])
@@ -53,6 +55,7 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         start=None,
         layers="all",
         separate=(),
+        freeze_epochs=0,
         prune_rate=0.0,
         layer_rates=(),
         prune_steps=1,
@@ -62,11 +65,15 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         retrain_milestones=None,
     )
     if first.method == "packnet":  # else nobody will want freed weights
-        # Depthwise layers hold a percent of the weights and cannot spare any (docs/results.md).
-        network = replace(network, prune_rate=NETWORK_RATE, layer_rates=(f"{DEPTHWISE}=0",))
-        if first.reference != NO_REFERENCE:
-            network = replace(network, reference=first.reference or first.data, **RELEARNING)
+        network = replace(network, prune_rate=NETWORK_RATE)
+        if first.reference not in (None, NO_REFERENCE):
+            network = replace(network, reference=first.reference, **RELEARNING)
     return [network, replace(first, weights=None, pattern=None, start=None, reference=None), *tasks[1:]]
+
+
+def is_pretrained(options: TrainOptions) -> bool:
+    """Whether a new pack's network comes with weights."""
+    return (options.weights or DEFAULT_WEIGHTS) != "none"
 
 
 def relearns(options: TrainOptions) -> bool:

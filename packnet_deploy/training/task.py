@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,10 @@ from packnet_deploy.training.trace import trace_skeleton
 class Packing(Protocol):
     """How a task takes its share of the network; also what a checkpoint keeps of it."""
 
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON values that determine the result, beside the options."""
+
     def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
         """Claim what the task may change."""
 
@@ -54,6 +59,9 @@ class Packing(Protocol):
 
     def freeze(self) -> None:
         """The task's weights are final."""
+
+    def keep(self, pack_path: Path) -> dict[str, Any]:
+        """Put what later tasks may want beside the pack, before the task is in it; what its report says of that."""
 
     def snapshot(self) -> dict[str, Any]: ...
     def restore(self, snapshot: Mapping[str, Any]) -> None: ...
@@ -111,6 +119,7 @@ class TaskTraining:
         if data is not None:  # not its pixels, but what most often changes
             identity |= {"classes": list(data.classes), "training images": len(data.train)}
         self.packing = packing_of(self)
+        identity |= self.packing.identity
         self.lesson = lesson_of(self) if lesson_of else Lesson(self.images.train, self.images.val)
         self._checkpoint = Checkpoint(session.folder.checkpoint, identity)
         self._keeper = Keeper(options.task, self.packing, self._checkpoint, session.folder, session.world, session.stop)
@@ -148,16 +157,17 @@ class TaskTraining:
         lesson = self.lesson
         if lesson.train is None:  # start.py saw to it that no epochs were asked for then
             raise AssertionError("a phase without images")
-        fit(
-            self.network,
-            stage,
-            lesson.train,
-            lesson.val,
-            self.session.watcher,
-            name=f"{self.options.task}: {lesson.verb or stage.phase}",
-            objective=lesson.objective,
-            supervisor=self._keeper,
-        )
+        with self.network.head_alone() if stage.head_alone else nullcontext():
+            fit(
+                self.network,
+                stage,
+                lesson.train,
+                lesson.val,
+                self.session.watcher,
+                name=f"{self.options.task}: {lesson.verb or stage.phase}",
+                objective=lesson.objective,
+                supervisor=self._keeper,
+            )
 
     def _measure(self, moment: str) -> None:
         """Errors at one moment of the task, on the validation and on the test images."""
@@ -184,6 +194,7 @@ class TaskTraining:
         """Put the task into the pack; the checkpoint has done its duty then."""
         new = self.network.new_task(self._report())
         if self.session.world.writes:
+            new = replace(new, report={**new.report, **self.packing.keep(self.path)})
             if self.pack is None:
                 assert graph is not None
                 backbone = Backbone(self.arch, self.network.head)

@@ -90,6 +90,10 @@ class Silent:
     def __init__(self) -> None:
         self.phases = list[tuple[str, int, int, int]]()
         self.losses = list[float]()
+        self.notes = list[str]()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         self.phases.append((name, begin, end, batches))

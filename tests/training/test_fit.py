@@ -19,7 +19,7 @@ from packnet_deploy.pack import Backbone, Pack, create_pack
 from packnet_deploy.training import fit as loop
 from packnet_deploy.training.backbones import input_spec, quickstart_network
 from packnet_deploy.training.checkpoint import random_state, restore_random_state
-from packnet_deploy.training.fit import EpochRecord, State, Supervisor, cross_entropy, fit, make_optimizer
+from packnet_deploy.training.fit import EpochRecord, State, Supervisor, classification, fit, make_optimizer
 from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.stages import Fit, Schedule
@@ -53,6 +53,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.heard = list[tuple[Any, ...]]()
+
+    def note(self, text: str) -> None: ...
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         self.heard.append(("phase", name, begin, end, batches))
@@ -236,7 +238,7 @@ def test_the_objective_is_what_is_minimised() -> None:
 def test_plain_classification_is_cross_entropy() -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
     expected = -logits.log_softmax(1)[torch.arange(2), labels].mean()
-    assert torch.allclose(cross_entropy(nn.Identity(), logits, labels), expected)
+    assert torch.allclose(classification()(nn.Identity(), logits, labels), expected)
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
@@ -246,7 +248,7 @@ def test_mixed_precision_computes_in_it_and_leaves_the_weights_float32(amp: str)
     def objective(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         logits = module(images)
         seen.add(logits.dtype)
-        return cross_entropy(nn.Identity(), logits, labels)
+        return classification()(nn.Identity(), logits, labels)
 
     network = second_task()
     before, moved = frozen_bits(network, 1), bits(network.module[10].weight)
@@ -265,10 +267,41 @@ def test_mixed_precision_computes_in_it_and_leaves_the_weights_float32(amp: str)
     ],
 )
 def test_the_schedules_optimiser(schedule: Schedule, kind: type, settings: dict[str, float]) -> None:
-    optimizer = make_optimizer(nn.Linear(2, 2).parameters(), schedule)
+    optimizer = make_optimizer(second_task(), schedule)
     assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
     for name, value in (settings | {"weight_decay": 0.1}).items():
-        assert optimizer.param_groups[0][name] == value
+        assert group[name] == value
+
+
+def test_a_head_with_a_rate_of_its_own() -> None:
+    network = second_task()
+    optimizer = make_optimizer(network, Schedule(1, 0.2, lr_head=0.05))
+    body, head = ({id(p): group["share"] for p in group["params"]} for group in optimizer.param_groups)
+    assert head == {id(p): 0.25 for p in network.head_parameters()}
+    assert body == {id(p): 1.0 for p in network.trainable_parameters() if id(p) not in head}
+
+
+def test_the_rate_changes_with_every_step() -> None:
+    """Cosine with an epoch of warm-up: the rate of a step is the schedule's at its middle."""
+    network, recorder, schedule = second_task(), Recorder(), Schedule(3, 0.2, kind="cosine", warmup=1)
+    rates, steps = list[float](), len(Loader())
+    guarded = network.guarded
+
+    def watched(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+        return guarded(optimizer)
+
+    network.guarded = watched  # type: ignore[method-assign]
+    fit(network, Fit("train", schedule, 0, 3), Loader(), [], recorder, name="p")
+    assert rates == pytest.approx([schedule.lr_at((step + 0.5) / steps) for step in range(3 * steps)])
+
+
+def test_smoothed_labels_give_a_share_to_every_class() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+    shares = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+    expected = -(logits.log_softmax(1) * shares).sum(1).mean()
+    assert torch.allclose(classification(0.2)(nn.Identity(), logits, labels), expected)
 
 
 NEW_PROCESS = """

@@ -83,13 +83,13 @@ def learning_rates(options: TrainOptions, task: int) -> dict[str, list[float]]:
 def test_the_learning_rate_of_every_epoch(
     task: int, changes: dict[str, Any], train: list[float], retrain: list[float]
 ) -> None:
-    options = TrainOptions(**({"lr": 1.0, "epochs": 4, "retrain_epochs": 4} | changes))
+    options = TrainOptions(**({"protocol": "paper", "lr": 1.0, "epochs": 4, "retrain_epochs": 4} | changes))
     assert learning_rates(options, task) == {"train": pytest.approx(train), "retrain": pytest.approx(retrain)}
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_the_papers_protocol() -> None:
     """Section 4: 20 epochs at 1e-3, a tenth after 10; retraining of an added task 10 epochs at 1e-4."""
-    first, added = (learning_rates(TrainOptions(), task) for task in (1, 2))
+    first, added = (learning_rates(TrainOptions(protocol="paper"), task) for task in (1, 2))
     assert first["train"] == added["train"] == pytest.approx([1e-3] * 10 + [1e-4] * 10)
     assert first["retrain"] == pytest.approx([1e-3] * 5 + [1e-4] * 5)
     assert added["retrain"] == pytest.approx([1e-4] * 10)
@@ -108,6 +108,42 @@ def test_every_fit_carries_the_optimiser_and_its_images_come_after_those_shown_b
     assert shown == list(range(7)), "no epoch sees the images as another did"
 
 
+def test_cosine_falls_to_nothing_and_begins_anew_after_pruning() -> None:
+    schedule = Schedule(4, 0.2, kind="cosine")
+    assert [schedule.lr_at(epoch) for epoch in (0, 2, 4, 5)] == pytest.approx([0.2, 0.1, 0, 0])
+    options = TrainOptions(schedule="cosine", lr=1.0, warmup=0, epochs=4, retrain_epochs=4, retrain_lr_factor=0.5)
+    found = learning_rates(options, task=2)
+    assert found["train"] == pytest.approx([1, 0.853553390593, 0.5, 0.146446609407])
+    assert found["retrain"] == pytest.approx([0.5, 0.426776695297, 0.25, 0.073223304703])
+
+
+def test_the_rate_rises_first_but_not_after_pruning() -> None:
+    schedule = Schedule(4, 0.2, warmup=2)
+    assert [schedule.lr_at(epoch) for epoch in (0, 0.5, 1, 2, 3)] == pytest.approx([0, 0.05, 0.1, 0.2, 0.2])
+    first, _, second = stages(TrainOptions(epochs=9, warmup=1, retrain_epochs=3), task=2)
+    assert isinstance(first, Fit)
+    assert isinstance(second, Fit)
+    assert (first.schedule.warmup, second.schedule.warmup) == (1, 0)
+
+
+def test_the_head_may_come_first_and_have_a_rate_of_its_own() -> None:
+    options = TrainOptions(freeze_epochs=2, epochs=3, retrain_epochs=1, lr=0.1, lr_head=0.4, retrain_lr_factor=0.5)
+    head, train, _, retrain = stages(options, task=2)
+    assert isinstance(head, Fit)
+    assert isinstance(train, Fit)
+    assert isinstance(retrain, Fit)
+    assert [(fit.phase, fit.head_alone, fit.shown_before) for fit in (head, train, retrain)] == [
+        ("head", True, 0),
+        ("train", False, 2),
+        ("retrain", False, 5),
+    ]
+    assert [(fit.schedule.lr, fit.schedule.lr_head) for fit in (head, train, retrain)] == [
+        (0.4, pytest.approx(1.6)),
+        (0.1, pytest.approx(0.4)),
+        (0.05, pytest.approx(0.2)),
+    ]
+
+
 def test_a_schedule_without_milestones_stays_where_it_is() -> None:
     assert [Schedule(3, 0.2).lr_at(epoch) for epoch in range(3)] == [0.2, 0.2, 0.2]
 
@@ -121,8 +157,9 @@ PACKABLE = [ParamSpec(name, shape) for name, shape in zip(NAMES, ((8, 3, 3, 3), 
 @pytest.mark.parametrize(
     ("rules", "part", "expected"),
     [
-        ((), 1, (0.8, 0.8, 0.8)),
-        ((), 0.5, (0.4, 0.4, 0.4)),
+        ((), 1, (0.8, 0, 0.8)),
+        ((), 0.5, (0.4, 0, 0.4)),
+        (("depthwise=0.8",), 1, (0.8, 0.8, 0.8)),
         (("features.*=0.5",), 1, (0.5, 0.5, 0.8)),
         (("features.*=0.5", "features.3.*=0"), 1, (0.5, 0, 0.8)),
         (("features.3.*=0", "features.*=0.5"), 1, (0.5, 0.5, 0.8)),

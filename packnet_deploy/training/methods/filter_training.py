@@ -28,7 +28,7 @@ class WholeFilters:
     """
 
     def __init__(self, training: TaskTraining) -> None:
-        self._options = training.options
+        self._options, self.identity = training.options, dict[str, Any]()
         if training.images.train is None:
             raise UsageError(f"task {self._options.task!r}: filter pruning judges filters by images; give their --data")
         self._filters = FilterPacking(training.network)
@@ -43,6 +43,9 @@ class WholeFilters:
 
     def freeze(self) -> None:
         self._filters.freeze(self._options.value_dtype)
+
+    def keep(self, pack_path: Path) -> dict[str, Any]:
+        return {}  # new filters start at random
 
     def snapshot(self) -> dict[str, Any]:
         return self._filters.snapshot()

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from packnet_deploy.training.init import REPORT_KEY, init_path, named_init, read_init, write_init
 from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.methods.relearn import relearning_lesson
+from packnet_deploy.training.module import copies_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, task_names
 from packnet_deploy.training.stages import rates
-from packnet_deploy.training.start import relearns
+from packnet_deploy.training.start import is_pretrained, relearns
 from packnet_deploy.training.task import Packing, TaskTraining
 
 
@@ -20,11 +24,28 @@ class WeightPacking:
 
     def __init__(self, training: TaskTraining) -> None:
         self._options, self._network = training.options, training.network
+        self._init: Mapping[str, Tensor] | None = None
+        if training.pack is None:
+            if is_pretrained(self._options):
+                self._init = copies_of(self._network.tensors())
+        elif self._options.init == "pretrained" and (named := named_init(training.pack)):
+            self._init = read_init(training.pack)
+            if self._init is None:
+                training.session.watcher.note(
+                    f"{self._options.task}: {init_path(training.path)} is not there, which held the pretrained "
+                    f"network's values (sha256 {named}); free weights start from 0"
+                )
+        self.identity = {"init": "zero" if self._init is None else "pretrained"}
 
     def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
         options = self._options
         self._network.begin(
-            options.task, classes, keep_head=keep_head, layers=options.layers, separate=options.separate
+            options.task,
+            classes,
+            keep_head=keep_head,
+            layers=options.layers,
+            separate=options.separate,
+            init=self._init,
         )
 
     def prune(self, part: float, train: TrainLoader | None) -> None:
@@ -32,6 +53,11 @@ class WeightPacking:
 
     def freeze(self) -> None:
         self._network.freeze(self._options.value_dtype)
+
+    def keep(self, pack_path: Path) -> dict[str, Any]:
+        if self._network.state.task > 1 or self._init is None or not self._network.state.free:
+            return {}
+        return {REPORT_KEY: write_init(pack_path, self._init)}
 
     def snapshot(self) -> dict[str, Any]:
         return self._network.snapshot()

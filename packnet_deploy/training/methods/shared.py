@@ -88,6 +88,10 @@ class SharedNetwork:
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         return (parameter for parameter in self.module.parameters() if parameter.requires_grad)
 
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """The wide head's: those of all tasks."""
+        return find_head(self.module.network, self.head).parameters()
+
     def guarded(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The same optimiser; it leaves alone what ``train_head`` holds."""
         self._guard.attach(optimizer)

@@ -10,7 +10,7 @@ import torch
 from small_topologies import SPEC, Plain, Residual, batches
 from torch import Tensor, nn
 
-from packnet_deploy.training.fit import cross_entropy
+from packnet_deploy.training.fit import classification
 from packnet_deploy.training.methods.joint import EveryTask, MixedBatches, joint_objective, shares
 from packnet_deploy.training.methods.lwf import StudentNetwork, distillation, lwf_objective
 from packnet_deploy.training.methods.shared import SharedNetwork
@@ -52,7 +52,7 @@ def test_without_older_tasks_lwf_is_cross_entropy() -> None:
     images, labels = batches(2)[0]
     assert network.teacher is None
     found = lwf_objective(network.module, network.teacher)(network.module.eval().train(), images, labels)
-    assert torch.equal(found, cross_entropy(network.module, images, labels))
+    assert torch.equal(found, classification()(network.module, images, labels))
 
 
 def test_lwf_adds_every_older_task_on_the_very_images_of_the_batch() -> None:

@@ -35,6 +35,8 @@ class Watching:
         self.phases = list[tuple[str, int, int]]()
         self.steps, self.stop_at = 0, stop_at
 
+    def note(self, text: str) -> None: ...
+
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
         self.phases.append((name, begin, end))
 
