@@ -36,7 +36,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "init": "pretrained",
         "separate": ("norm",),
         "schedule": "cosine",
-        "lr": 0.01,
         "retrain_lr_factor": 0.5,
         "warmup": 1.0,
         "label_smoothing": 0.1,
@@ -160,7 +159,11 @@ class OptimisationOptions:
     epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
     freeze_epochs: int = option(0, "Epochs before those in which only the head is trained.")
     retrain_epochs: int = option(10, "Epochs after pruning.")
-    lr: float = option(None, "Learning rate.  [default: 0.01; with --protocol paper 0.001]")
+    # None until the network is known (start.with_learning_rate): those that normalise stand five times the rate.
+    lr: float = option(
+        None,
+        "Learning rate.  [default: 0.01, for a network without normalisation 0.002; with --protocol paper 0.001]",
+    )
     lr_head: float | None = option(None, "That of the head, if it is to have another.  [default: --lr]")
     schedule: str = option(
         None,

@@ -20,6 +20,8 @@ DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
 NETWORK_TASK, NETWORK_RATE = "pretrained", 0.5
 NO_REFERENCE = "none"
+# Chosen on validation images (docs/results.md). SqueezeNet's head, which ends in ReLU, dies of 0.01.
+NORMALISED_LR, PLAIN_LR = 0.01, 0.002
 RELEARNING: dict[str, Any] = {
     "retrain_epochs": 6,
     "retrain_lr": 1e-4,
@@ -74,6 +76,16 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
 def is_pretrained(options: TrainOptions) -> bool:
     """Whether a new pack's network comes with weights."""
     return (options.weights or DEFAULT_WEIGHTS) != "none"
+
+
+def with_learning_rate(tasks: Sequence[TrainOptions], pack_path: Path) -> list[TrainOptions]:
+    """The tasks, those without a learning rate with the one that suits the network."""
+    if all(task.lr is not None for task in tasks):
+        return list(tasks)
+    arch = Pack.open(pack_path).backbone.arch if pack_path.exists() else tasks[0].arch or DEFAULT_ARCH
+    normalises = arch in backbones.archs() and backbones.normalises(arch)
+    lr = NORMALISED_LR if normalises else PLAIN_LR
+    return [task if task.lr is not None else replace(task, lr=lr) for task in tasks]
 
 
 def relearns(options: TrainOptions) -> bool:
