@@ -22,7 +22,7 @@ from packnet_deploy.training.recipe import tasks_from
 
 PACK = "tasks.pack"
 # A pack that grows task by task, so that runs may begin with the same first task, trained once.
-GROWING = ("packnet", "classifier-only", "filter-pruning")
+GROWING = ("packnet", "classifier-only", "head-and-norm", "filter-pruning")
 _NO_RESULT = ("device", "workers")  # options that say where and how fast, not what comes out
 _DEFAULTS = {f.name: f.default for f in fields(TrainOptions)}
 _WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")

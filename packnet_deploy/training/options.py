@@ -14,7 +14,7 @@ from typing import Any
 
 from packnet_deploy.errors import UsageError
 
-METHODS = ("packnet", "classifier-only", "individual", "joint", "lwf", "filter-pruning")
+METHODS = ("packnet", "classifier-only", "head-and-norm", "individual", "joint", "lwf", "filter-pruning")
 CHOICES = {
     "method": METHODS,
     "start": ("network", "task"),

@@ -44,7 +44,7 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
     wanted = first.start or ("network" if pretrained and not (first.data or "").startswith("imagenet:") else "task")
     begun = pack_path.exists()
     goes_on = begun and (resume or len(tasks) > 1) and NETWORK_TASK in (t.name for t in Pack.open(pack_path).tasks[:1])
-    if (begun and not goes_on) or wanted == "task" or first.method not in ("packnet", "classifier-only"):
+    if (begun and not goes_on) or wanted == "task" or first.method not in ("packnet", "classifier-only", "head-and-norm"):
         return list(tasks)
     if not pretrained:
         raise UsageError("--start network: expected pretrained --weights and --epochs above 0, got none of them")

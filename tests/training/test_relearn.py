@@ -107,8 +107,11 @@ def test_a_new_pack_relearns_on_its_first_tasks_images(tmp_path: Path) -> None:
     assert none.retrain_epochs == 0
 
 
-def test_classifiers_alone_sit_on_the_whole_network(tmp_path: Path, coloured: Coloured, weights: str) -> None:
-    how: dict[str, Any] = NEW | QUICK | {"weights": weights, "method": "classifier-only", "data": str(coloured("a"))}
+@pytest.mark.parametrize("method", ["classifier-only", "head-and-norm"])
+def test_what_packs_nothing_sits_on_the_whole_network(
+    method: str, tmp_path: Path, coloured: Coloured, weights: str
+) -> None:
+    how: dict[str, Any] = NEW | QUICK | {"weights": weights, "method": method, "data": str(coloured("a"))}
     tasks = with_network_first([TrainOptions(task="birds", **how)], tmp_path / "p.pack")
     network, birds = list(train_tasks(tasks, tmp_path / "p.pack", Silent()))
     assert [entry.name for entry in birds.pack.tasks] == ["pretrained", "birds"]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.export.verify import verify_pack
@@ -151,6 +152,39 @@ def test_classifier_only_leaves_the_first_tasks_network_alone(whole: Callable[[s
     for name, values in tensors[0].items():
         if not name.startswith("head."):
             assert all(np.array_equal(values, other[name]) for other in tensors[1:])
+
+
+def test_head_and_norm_changes_normalisation_beside_the_classifier_and_no_weight(
+    whole: Callable[[str], Whole],
+) -> None:
+    pack = whole("head-and-norm").results[-1].pack
+    first, *others = owned(pack)
+    assert first > 0
+    assert others == [0, 0, 0]
+    weights = {param.name for param in pack.packable}
+    given, *added = [pack.load_task(name).tensors for name in "abc"]
+    norms = {name for name in given if name not in weights and not name.startswith("head.")}
+    assert {name.rpartition(".")[2] for name in norms} == {"weight", "bias", "running_mean", "running_var"}
+    for own in added:
+        assert all(np.array_equal(given[name], own[name]) for name in weights)
+        assert not any(np.array_equal(given[name], own[name]) for name in norms)
+
+
+def test_head_and_norm_is_classifier_only_where_there_is_no_normalisation(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbones, "quickstart_network", without_normalisation)
+    packs = [run(recipe(m, count=2), tmp_path / f"{m}.pack")[-1].pack for m in ("head-and-norm", "classifier-only")]
+    for task in "ab":
+        one, two = (pack.load_task(task).tensors for pack in packs)
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(values, two[name]) for name, values in one.items())
+
+
+def without_normalisation(classes: int) -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.add_module("head", nn.Linear(8, classes))
+    return network
 
 
 def test_individual_packs_do_not_depend_on_one_another(
