@@ -98,6 +98,18 @@ def test_every_shipped_recipe_is_a_plan_that_training_accepts(name: str, scale: 
         tasks_from({"task": [dict(task) for task in run.tasks]}, run.name)
 
 
+@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5", "table6", "fig2-lwf-drift"])
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_every_table_of_results_has_its_cheapest_rival(name: str, scale: str) -> None:
+    """A classifier and normalisation on the whole network, for every network that is compared."""
+    columns = read_experiment(recipe_path(name), scale).columns
+    assert {c.group for c in columns if c.method == "head-and-norm"} == {c.group for c in columns}
+    same = {c.group: c for c in columns if c.method == "classifier-only"}
+    for column in columns:
+        if column.method == "head-and-norm" and (classifier := same.get(column.group)):
+            assert column.options | {"method": ""} == classifier.options | {"method": ""}, "only the method differs"
+
+
 def test_the_papers_protocol() -> None:
     """Section 4: 6 orders, 3 seeds; ImageNet pruned, then 10 epochs at 1e-3; added tasks 20 + 10 epochs."""
     path = recipe_path("table2")
