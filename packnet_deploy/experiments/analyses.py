@@ -35,6 +35,18 @@ def changes(evidence: Evidence, column: str) -> dict[str, dict[int, list[float]]
     return found
 
 
+def differences(evidence: Evidence, column: str, other: str) -> dict[str, list[float]]:
+    """By added task: the column's final top-1 error less the other's, for each order and seed that both have."""
+    there = {(tuple(trial["order"]), trial["seed"]): result.final for trial, result in evidence.trials(other)}
+    found: dict[str, list[float]] = {}
+    for task in (entry["name"] for entry in evidence.plan["tasks"][1:]):
+        for trial, result in evidence.trials(column):
+            final = there.get((tuple(trial["order"]), trial["seed"]), {})
+            if task in result.final and task in final:
+                found.setdefault(task, []).append(result.final[task].top1 - final[task].top1)
+    return found
+
+
 def errors_by_position(evidence: Evidence, column: str) -> dict[str, dict[int, list[Errors]]]:
     """By added task, and by its place among the added tasks (from 1): its final errors."""
     found: dict[str, dict[int, list[Errors]]] = {}

@@ -51,6 +51,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
     },
 }
+NETWORK_TASK = "pretrained"  # what --start network puts before the first task
 DEPTHWISE = "depthwise"  # in place of a pattern in layer_rates
 _RANGES: dict[str, tuple[float, float]] = {
     "prune_rate": (0, 1),

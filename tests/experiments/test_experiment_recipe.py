@@ -13,6 +13,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.experiments.plan import Plan, plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.shipped import recipe_path, shipped_recipes
+from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import tasks_from
 
 Planned = Callable[..., Plan]
@@ -43,6 +44,64 @@ def test_a_column_wins_over_the_task_and_its_scale_over_the_column(planned: Plan
     assert "prune_rate" not in second
 
 
+def test_what_a_column_says_of_added_tasks_leaves_the_first_alone(planned: Planned) -> None:
+    text = RECIPE.replace('label = "PackNet"', "added = { epochs = 3, prune_rate = 0.0 }")
+    text += "[scale.small.column.packnet-75.added]\nepochs = 4\n"
+    first, *added = planned(text).trials[0].run.tasks
+    assert first == planned().trials[0].run.tasks[0]
+    assert [(task["epochs"], task["prune_rate"]) for task in added] == [(4, 0.0)] * 2
+
+
+def test_seeds_by_order_give_every_order_one_of_its_own(planned: Planned) -> None:
+    plan = planned(RECIPE.replace("seeds = [0, 1]", 'seeds = "by order"'))
+    packed = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in plan.trials if t.column == "packnet-75"]
+    assert packed == [(("birds", "cars"), 0, 0), (("cars", "birds"), 1, 0)], "the first task is one for all"
+    alone = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in plan.trials if t.column == "lwf"]
+    assert alone == [(("birds", "cars"), 0, 0), (("cars", "birds"), 1, 1)]
+
+
+def test_a_first_task_alone_is_a_trial_of_its_own(planned: Planned) -> None:
+    plan = planned(RECIPE.replace('label = "PackNet"', 'label = "PackNet"\norders = "none"'))
+    alone = [t for t in plan.trials if t.column == "packnet-75"]
+    assert [(t.order, t.seed, len(t.run.tasks), t.run.base) for t in alone] == [((), s, 1, None) for s in (0, 1)]
+    assert [t.first for t in alone] == [t.run.name for t in alone]
+
+
+NETWORK_FIRST = RECIPE.replace(
+    "[scale.small.task.imagenet]\ndata", '[scale.small.task.pretrained]\nstart = "network"\n#'
+)
+NETWORK_FIRST = NETWORK_FIRST.replace('["imagenet"', '["pretrained"')
+
+
+def test_a_pretrained_network_first_is_left_to_training(planned: Planned) -> None:
+    """What it is, how much of it is freed and how, are the program's own defaults: they are not in the recipe."""
+    for trial in planned(NETWORK_FIRST).trials:
+        assert [task["name"] for task in trial.run.tasks] == list(trial.order)
+        assert "-".join(trial.order) in trial.run.name
+        assert [task.get("start") for task in trial.run.tasks] == ["network", None]
+        assert trial.run.base is None
+        tasks = tasks_from({"task": [dict(task) for task in trial.run.tasks]}, "")
+        assert all(task.prune_rate == TrainOptions().prune_rate for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pretrained", "network", r"task.network: start: expected the first task to be called pretrained where it is"),
+        (
+            'start = "network"',
+            'start = "network"\nprune_rate = 0.5',
+            r"task.pretrained: prune_rate: .* leaves to packnet",
+        ),
+        ('orders = "all"', 'orders = "none"', r"column.packnet-75: orders: .* no task but pretrained"),
+        ('label = "PackNet"', "first = { prune_rate = 0.5 }", r"column.packnet-75.first: .* leaves to packnet train"),
+    ],
+)
+def test_a_network_first_has_nothing_of_its_own_to_say(planned: Planned, old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        planned(NETWORK_FIRST.replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -57,7 +116,7 @@ def test_a_column_wins_over_the_task_and_its_scale_over_the_column(planned: Plan
         ('"drift"', '"drfit"', "views: expected some of table, .*, got 'drfit'"),
         ('tasks = ["imagenet",', 'tasks = ["imgnet",', r"tasks: 'imgnet' is not among the \[task\] tables: imagenet"),
         ('["imagenet", "birds", "cars"]', '["cars"]', "expected the first task and one or more that are added, got 1"),
-        ('orders = "all"', 'orders = "some"', "orders: expected one of given, each, all, or a list of lists"),
+        ('orders = "all"', 'orders = "some"', "orders: expected one of given, each, all, none, or a list of lists"),
         ('orders = "all"', 'orders = [["birds", "imagenet"]]', "'imagenet' is not among the added tasks: birds, cars"),
         ('orders = "all"', 'orders = [["birds"], ["birds"]]', "orders: an order is listed twice"),
         ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: expected one or more different whole numbers, got \[1, 1\]"),
@@ -108,6 +167,21 @@ def test_every_table_of_results_has_its_cheapest_rival(name: str, scale: str) ->
     for column in columns:
         if column.method == "head-and-norm" and (classifier := same.get(column.group)):
             assert column.options | {"method": ""} == classifier.options | {"method": ""}, "only the method differs"
+
+
+@pytest.mark.parametrize("scale", ["small-mobilenet", "small-squeezenet"])
+def test_transfer_gives_all_columns_the_same_epochs_orders_and_seeds(scale: str) -> None:
+    plan = plan_of(read_experiment(recipe_path("transfer"), scale), "")
+    columns: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    for trial in plan.trials:
+        columns.setdefault(trial.column, []).append((trial.order, trial.seed))
+        tasks = tasks_from({"task": [dict(task) for task in trial.run.tasks]}, "")
+        assert [task.epochs + task.retrain_epochs for task in tasks] == [12] * 3
+        assert [task.start for task in tasks] == ["network", None, None]
+    assert list(columns) == ["classifier-only", "head-and-norm", "packnet", "individual"]
+    assert all(trials == columns["individual"] for trials in columns.values())
+    assert [seed for _, seed in columns["individual"]] == [0, 1, 2]
+    assert len({order[0] for order, _ in columns["individual"]}) == 3
 
 
 def test_the_papers_protocol() -> None:
