@@ -67,10 +67,8 @@ def test_a_first_task_alone_is_a_trial_of_its_own(planned: Planned) -> None:
     assert [t.first for t in alone] == [t.run.name for t in alone]
 
 
-NETWORK_FIRST = RECIPE.replace(
-    "[scale.small.task.imagenet]\ndata", '[scale.small.task.pretrained]\nstart = "network"\n#'
-)
-NETWORK_FIRST = NETWORK_FIRST.replace('["imagenet"', '["pretrained"')
+NETWORK_FIRST = RECIPE.replace("task.imagenet", "task.pretrained").replace('["imagenet"', '["pretrained"')
+NETWORK_FIRST = NETWORK_FIRST.replace('data = "builtin:letters"', 'start = "network"')
 
 
 def test_a_pretrained_network_first_is_left_to_training(planned: Planned) -> None:
