@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from packnet_deploy.training.fit import classification
 from packnet_deploy.training.methods.joint import EveryTask, MixedBatches, joint_objective, shares
-from packnet_deploy.training.methods.lwf import StudentNetwork, distillation, lwf_objective
+from packnet_deploy.training.methods.lwf import StudentNetwork, distillation, lwf_objective, lwf_stages
 from packnet_deploy.training.methods.shared import SharedNetwork
+from packnet_deploy.training.options import TrainOptions
 
 CLASSES = {"one": ("a", "b"), "two": ("a", "b", "c"), "three": ("a", "b")}
 
@@ -72,6 +73,26 @@ def test_lwf_adds_every_older_task_on_the_very_images_of_the_batch() -> None:
     expected = expected + nn.functional.cross_entropy(network.module(images)[:, 5:7], labels)
     found = lwf_objective(network.module, network.teacher)(network.module, images, labels)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("epochs", "alone"), [(20, 5), (40, 5), (8, 2), (4, 1)])
+def test_the_warm_up_is_the_first_epochs_of_as_many_as_asked_for(epochs: int, alone: int) -> None:
+    """The paper: 20 epochs, the first 5 of the classifier only. The rate falls when it would have fallen."""
+    options = TrainOptions(epochs=epochs, milestones=(epochs // 2,))
+    warm_up, rest = lwf_stages(options, 1)
+    assert warm_up is not None
+    assert rest is not None
+    assert (warm_up.begin, warm_up.end, rest.begin, rest.end) == (0, alone, alone, epochs)
+    assert (warm_up.shown_before, rest.shown_before) == (0, 0), "no two epochs look alike"
+    assert {warm_up.schedule, rest.schedule} == {lwf_stages(options, 0)[1].schedule}  # type: ignore[union-attr]
+
+
+def test_the_first_task_and_the_shortest_trainings_have_no_warm_up() -> None:
+    for options, number in ((TrainOptions(epochs=20), 0), (TrainOptions(epochs=3, milestones=()), 1)):
+        warm_up, rest = lwf_stages(options, number)
+        assert warm_up is None
+        assert rest is not None
+        assert (rest.begin, rest.end) == (0, options.epochs)
 
 
 def test_the_warm_up_moves_nothing_but_the_new_head() -> None:
