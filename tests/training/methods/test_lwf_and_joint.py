@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -133,8 +134,13 @@ def test_a_student_and_its_teacher_come_back_from_a_snapshot() -> None:
 class Fixed(list[tuple[Tensor, Tensor]]):
     """Batches that are the same in every epoch."""
 
+    skip = 0
+
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         self.skip = skip
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self[self.skip :])
 
 
 def shared() -> SharedNetwork:
@@ -167,8 +173,34 @@ def test_mixed_batches_show_every_image_once_with_labels_of_all_tasks() -> None:
     )
     first, second, third = (part[0][1] for part in parts.values())
     assert torch.equal(found[0][1], torch.cat([first, second + 2, third + 5]))
-    mixed.set_epoch(1, skip=2)
-    assert [part.skip for part in parts.values()] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("few", [1, 2, 5, 9, 10])
+def test_a_small_set_lasts_the_epoch(few: int) -> None:
+    """Its batches come at equal distances, not all before those of the large set run on alone."""
+    network = shared()
+    parts = {"one": Fixed(batches(2, few)), "two": Fixed(batches(3, 10)), "three": Fixed(batches(2, 10))}
+    mixed = MixedBatches(parts, network.module)
+    own = [int((labels < 2).sum()) // 8 for _, labels in mixed]
+    assert len(own) == 10
+    assert sum(own) == few
+    for step in range(11):
+        assert abs(sum(own[:step]) - step * few / 10) < 1
+
+
+@pytest.mark.parametrize("skip", [0, 1, 4, 7])
+def test_mixed_batches_go_on_from_any_step(skip: int) -> None:
+    network = shared()
+    parts = {"one": Fixed(batches(2, 3)), "two": Fixed(batches(3, 7)), "three": Fixed(batches(2, 5))}
+    mixed = MixedBatches(parts, network.module)
+    mixed.set_epoch(1)
+    whole = list(mixed)
+    mixed.set_epoch(1, skip)
+    rest = list(mixed)
+    assert len(rest) == 7 - skip
+    assert all(
+        torch.equal(a, b) for one, two in zip(whole[skip:], rest, strict=True) for a, b in zip(one, two, strict=True)
+    )
 
 
 def test_joint_training_s_loss_is_each_images_own_task_s() -> None:
