@@ -9,6 +9,7 @@ from typing import Any
 from packnet_deploy.experiments.analyses import (
     changes,
     column_errors,
+    columns_by_label,
     differences,
     errors_by_moment,
     errors_by_position,
@@ -110,19 +111,22 @@ def order_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
 
 
 def ratio_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
-    """Test errors before pruning, after pruning and after retraining, by column."""
-    columns = evidence.plan["columns"]
-    added = evidence.plan["tasks"][1:]
+    """Test errors before pruning, after pruning and after retraining, by the columns' labels."""
+    columns = columns_by_label(evidence)
     rows = []
-    for task in added:
+    for task in evidence.plan["tasks"]:
+        by_label = [errors_by_moment(evidence, keys, task["name"]) for keys in columns.values()]
+        if not any(errors for by_moment in by_label for errors in by_moment.values()):
+            continue
         cells = []
-        for column in columns:
-            by_moment = errors_by_moment(evidence, column["key"], task["name"])
+        for keys, by_moment in zip(columns.values(), by_label, strict=True):
             for moment in MOMENTS:
-                known = paper.cell("ratio", f"{column['key']}-{moment}", task["name"])
-                cells.append(_errors(by_moment[moment], None, known))
+                known = [paper.cell("ratio", f"{key}-{moment}", task["name"]) for key in keys]
+                cells.append(_errors(by_moment[moment], None, next(filter(None, known), "")))
         rows.append(Row(task["label"], tuple(cells)))
-    heads = tuple(Head(moment, column["label"]) for column in columns for moment in MOMENTS)
+    if not rows:
+        return []
+    heads = tuple(Head(moment, label) for label in columns for moment in MOMENTS)
     note = f"Test images, at the end of each phase: {_NOTATION}."
     return [Table("Before and after pruning", "task", heads, tuple(rows), _with_source(note, paper.note("ratio")))]
 
