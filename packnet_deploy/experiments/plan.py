@@ -153,7 +153,8 @@ def _trials(experiment: Experiment, column: Column) -> Iterator[Trial]:
         trained = _value(start, "epochs") + _value(start, "retrain_epochs") > 0
         alone = Run((start,))
         run = Run((start, *added), base=alone if shares and trained and order else None)
-        yield Trial(column.key, order, seed, run, first=alone.name if shares else run.name)
+        is_alone = shares or column.method == "individual"  # what follows does not change the first task
+        yield Trial(column.key, order, seed, run, first=alone.name if is_alone else run.name)
 
 
 def _options(experiment: Experiment, column: Column, task: Task, seed: int) -> Options:

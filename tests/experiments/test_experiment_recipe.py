@@ -10,11 +10,12 @@ import pytest
 from comparison import RECIPE
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.experiments.plan import Plan, plan_of
+from packnet_deploy.experiments.plan import Plan, Trial, plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.shipped import recipe_path, shipped_recipes
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import tasks_from
+from packnet_deploy.training.stages import Prune, stages
 
 Planned = Callable[..., Plan]
 NAMES = ("fig2-lwf-drift", "fig3-order", "fig4-ratio", "fig5-layers", "table2", "table3", "table4", "table5", "table6")
@@ -180,6 +181,52 @@ def test_transfer_gives_all_columns_the_same_epochs_orders_and_seeds(scale: str)
     assert all(trials == columns["individual"] for trials in columns.values())
     assert [seed for _, seed in columns["individual"]] == [0, 1, 2]
     assert len({order[0] for order, _ in columns["individual"]}) == 3
+
+
+def trained(name: str, scale: str) -> dict[str, list[tuple[Trial, list[TrainOptions]]]]:
+    """By column, its trials with what ``packnet train`` will be told."""
+    found: dict[str, list[tuple[Trial, list[TrainOptions]]]] = {}
+    for trial in plan_of(read_experiment(recipe_path(name), scale), name).trials:
+        tasks = tasks_from({"task": [dict(task) for task in trial.run.tasks]}, name)
+        found.setdefault(trial.column, []).append((trial, tasks))
+    return found
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_figure_4_judges_the_first_task_by_its_own_rate(scale: str) -> None:
+    columns = trained("fig4-ratio", scale)
+    for rate in (0.5, 0.75, 0.9):
+        for _, (first,) in columns[f"first-{100 * rate:.0f}"]:
+            assert (first.prune_rate, first.data is not None, first.retrain_epochs > 0) == (rate, True, True)
+        for _, (first, added) in columns[f"packnet-{100 * rate:.0f}"]:
+            assert (first.prune_rate, added.prune_rate) == (0.5, rate)
+    assert len({trial.first for key, trials in columns.items() if "packnet" in key for trial, _ in trials}) == 1
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_figure_5_adds_every_task_whole_to_one_base(scale: str) -> None:
+    """Columns compare what may change, so all else is the same: the very same first task, and no more pruning."""
+    columns = trained("fig5-layers", scale)
+    assert len({trial.first for trials in columns.values() for trial, _ in trials}) == 1
+    for key, trials in columns.items():
+        for _, (first, *added) in trials:
+            assert (first.prune_rate, first.layers) == (0.5, "all")
+            assert [(t.layers, t.prune_rate, t.retrain_epochs) for t in added] == [(key, 0.0, 0)]
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_table_6_adds_one_task_and_removes_filters_by_and_by(scale: str) -> None:
+    """The paper: 400 of VGG-16's 12,416 filters and hidden units an epoch, for ten epochs."""
+    columns = trained("table6", scale)
+    assert {len(tasks) for trials in columns.values() for _, tasks in trials} == {2}
+    assert len({tuple(trial.order for trial, _ in trials) for trials in columns.values()}) == 1, "sizes compare"
+    for _, (first, added) in columns["filters-30"]:
+        assert added.prune_rate == 0
+        assert first.prune_steps == first.retrain_epochs
+        removed = [round(s.part * first.prune_rate * 12416) for s in stages(first, 1) if isinstance(s, Prune)]
+        assert scale == "small" or removed == [400 * step for step in range(1, 11)]
+    for _, (first, added) in columns["packnet-50"]:
+        assert (first.prune_rate, added.prune_rate) == (0.5, 0)
 
 
 def test_the_papers_protocol() -> None:

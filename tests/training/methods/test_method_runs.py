@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.methods.filters import FilterPacking
 from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import METHODS, TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
@@ -197,6 +199,25 @@ def test_individual_packs_do_not_depend_on_one_another(
     run([replace(recipe("individual")[2], arch="quickstart", weights="none", image_size=16)], alone / "p.pack")
     for name, content in contents(alone).items():
         assert content == contents(together.folder)[name]
+
+
+def test_filters_go_by_and_by_judged_anew(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, scores = list[int](), list[Tensor]()
+    prune = FilterPacking.prune
+
+    def noted(self: FilterPacking, judged: Tensor, rate: float) -> None:
+        prune(self, judged, rate)
+        free.append(int((self.owners == 0).sum()))
+        scores.append(judged)
+
+    monkeypatch.setattr(FilterPacking, "prune", noted)
+    watcher, steps = Watching(), 4
+    tasks = recipe("filter-pruning", count=1, prune_steps=steps, retrain_epochs=steps, prune_rate=0.25)
+    run(tasks, tmp_path / "p.pack", watcher)
+    assert [phase[1:] for phase in watcher.phases] == [(0, 2), *((step, step + 1) for step in range(steps))]
+    channels = 16 + 32 + 64 + 64 + 128 + 128
+    assert free == [round(channels * step / 16) for step in range(1, steps + 1)]
+    assert not any(torch.equal(one, two) for one, two in itertools.pairwise(scores))
 
 
 @pytest.mark.parametrize("method", ["joint", "lwf"])
