@@ -229,6 +229,23 @@ def test_table_6_adds_one_task_and_removes_filters_by_and_by(scale: str) -> None
         assert (first.prune_rate, added.prune_rate) == (0.5, 0)
 
 
+PAPER_SCALES = [name for name, path in shipped_recipes().items() if "[scale.paper]" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("name", PAPER_SCALES)
+def test_paper_scale_trains_as_the_paper_does_whatever_the_defaults_are(name: str) -> None:
+    """Section 4: SGD with momentum 0.9, batches of 32, steps of a tenth; freed weights at 0, all else task 1's."""
+    for key, trials in trained(name, "paper").items():
+        for trial, tasks in trials:
+            for task in tasks:
+                assert (task.optimizer, task.momentum, task.weight_decay, task.batch_size) == ("sgd", 0.9, 0, 32)
+                assert (task.lr, task.pattern, task.layer_rates, task.reference) == (1e-3, None, (), None)
+                assert task.seed in (trial.seed, 0)
+                assert task.separate == (("biases",) if key == "separate" and task.task in trial.order else ())
+                assert task.milestones is not None
+                assert task.retrain_milestones is not None
+
+
 def test_the_papers_protocol() -> None:
     """Section 4: 6 orders, 3 seeds; ImageNet pruned, then 10 epochs at 1e-3; added tasks 20 + 10 epochs."""
     path = recipe_path("table2")

@@ -20,7 +20,8 @@ from packnet_deploy.training.session import Session, TaskResult, drop_stale
 
 def classifier_only(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
     """Task 1 takes every weight, so nothing is left to claim, and the others begin with claiming nothing."""
-    return into_one_pack([replace(_unpruned(task), layers="classifier") for task in tasks], pack_path, session)
+    nothing = [replace(_unpruned(task), layers="classifier", separate=()) for task in tasks]
+    return into_one_pack(nothing, pack_path, session)
 
 
 def head_and_norm(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
