@@ -13,6 +13,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.experiments.plan import Plan, Trial, plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.shipped import recipe_path, shipped_recipes
+from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import tasks_from
 from packnet_deploy.training.stages import Prune, stages
@@ -244,6 +245,9 @@ def test_paper_scale_trains_as_the_paper_does_whatever_the_defaults_are(name: st
                 assert task.separate == (("biases",) if key == "separate" and task.task in trial.order else ())
                 assert task.milestones is not None
                 assert task.retrain_milestones is not None
+                assert (task.protocol, task.init, task.schedule) == ("paper", "zero", "step")
+                assert (task.warmup, task.label_smoothing, task.freeze_epochs, task.lr_head) == (0, 0, 0, None)
+            method_of(tasks)  # has a place for all that it is told
 
 
 def test_the_papers_protocol() -> None:

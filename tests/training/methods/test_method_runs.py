@@ -21,6 +21,7 @@ from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.methods.filters import FilterPacking
 from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import METHODS, TrainOptions
@@ -272,6 +273,12 @@ def test_a_finished_pack_is_passed_over_and_another_one_refused(method: str, rec
     with pytest.raises(UsageError, match="together"):
         run(recipe(method, count=3), path)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_the_papers_protocol(method: str, recipe: Recipe) -> None:
+    """What a protocol says of packing is not asked for by whoever asks for the protocol."""
+    assert callable(method_of(recipe(method, protocol="paper")))
 
 
 def test_what_a_method_has_no_place_for_is_refused(recipe: Recipe, tmp_path: Path) -> None:
