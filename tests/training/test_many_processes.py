@@ -125,10 +125,11 @@ def test_stopped_and_resumed_by_two_it_comes_to_the_same_bytes(coloured: Coloure
 
 
 def test_a_pretrained_network_relearns_in_two_processes(coloured: Coloured, tmp_path: Path) -> None:
-    """The default start, whose first loss is of features: the head has no part in it."""
+    """Its loss is of features: the head has no part in it."""
     torch.manual_seed(5)
     torch.save(small_classifier(4).state_dict(), tmp_path / "w.pth")
-    (first,) = recipe(coloured("a"), weights=str(tmp_path / "w.pth"))
+    images = coloured("a")
+    (first,) = recipe(images, weights=str(tmp_path / "w.pth"), reference=str(images))
     tasks = with_network_first([first], tmp_path / "two.pack")
     assert [task.retrain_epochs > 0 for task in tasks] == [True, True]
     assert together(tasks, tmp_path / "two.pack") == [0, 0], said(tmp_path / "two.pack")

@@ -41,9 +41,8 @@ def method_of(tasks: Sequence[TrainOptions]) -> Method:
     for task in tasks:
         if task.method != name:
             raise UsageError(f"--method: expected one for all tasks, got {name!r} and {task.method!r}")
-        usual = TrainOptions(protocol=task.protocol)
         for option in _PACKNET_ONLY if name != "packnet" else ():
-            if getattr(task, option) != getattr(usual, option):
+            if getattr(task, option) not in (getattr(TrainOptions(), option), ()):  # empty: nothing is asked for
                 raise UsageError(f"{flag(option)}: method {name} has no place for it; leave it out")
     return _methods()[name]
 
