@@ -5,6 +5,8 @@ Tables and figures both start here, so that they cannot disagree. Errors are fra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
 
 
@@ -35,6 +37,18 @@ def changes(evidence: Evidence, column: str) -> dict[str, dict[int, list[float]]
     return found
 
 
+def differences(evidence: Evidence, column: str, other: str) -> dict[str, list[float]]:
+    """By added task: the column's final top-1 error less the other's, for each order and seed that both have."""
+    there = {(tuple(trial["order"]), trial["seed"]): result.final for trial, result in evidence.trials(other)}
+    found: dict[str, list[float]] = {}
+    for task in (entry["name"] for entry in evidence.plan["tasks"][1:]):
+        for trial, result in evidence.trials(column):
+            final = there.get((tuple(trial["order"]), trial["seed"]), {})
+            if task in result.final and task in final:
+                found.setdefault(task, []).append(result.final[task].top1 - final[task].top1)
+    return found
+
+
 def errors_by_position(evidence: Evidence, column: str) -> dict[str, dict[int, list[Errors]]]:
     """By added task, and by its place among the added tasks (from 1): its final errors."""
     found: dict[str, dict[int, list[Errors]]] = {}
@@ -46,7 +60,21 @@ def errors_by_position(evidence: Evidence, column: str) -> dict[str, dict[int, l
     return found
 
 
-def errors_by_moment(evidence: Evidence, column: str, task: str) -> dict[str, list[Errors]]:
-    """The task's test errors when trained, pruned and retrained."""
-    measured = [result.moments.get(task, {}) for _, result in evidence.trials(column)]
+def columns_by_label(evidence: Evidence) -> dict[str, list[str]]:
+    """The columns of each label: the same rate, say, of added tasks and of the first task alone."""
+    found: dict[str, list[str]] = {}
+    for column in evidence.plan["columns"]:
+        found.setdefault(column["label"], []).append(column["key"])
+    return found
+
+
+def errors_by_moment(evidence: Evidence, columns: Iterable[str], task: str) -> dict[str, list[Errors]]:
+    """The task's test errors when trained, pruned and retrained, in the trials of these columns that are about it.
+
+    The first task's are those of trials without another: where tasks are added to it, they are what is compared, and
+    it has been pruned by a rate that is the same for all.
+    """
+    trials = [found for column in columns for found in evidence.trials(column)]
+    about = [result for trial, result in trials if task in trial["order"] or not trial["order"]]
+    measured = [result.moments.get(task, {}) for result in about]
     return {moment: [one[moment] for one in measured if moment in one] for moment in MOMENTS}

@@ -6,7 +6,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from packnet_deploy.experiments.analyses import changes, column_errors, errors_by_moment, errors_by_position
+from packnet_deploy.experiments.analyses import (
+    changes,
+    column_errors,
+    columns_by_label,
+    errors_by_moment,
+    errors_by_position,
+)
 from packnet_deploy.experiments.blocks import Picture
 from packnet_deploy.experiments.results import MOMENTS, Evidence
 from packnet_deploy.experiments.statistics import Summary, summary
@@ -105,9 +111,9 @@ def order(evidence: Evidence) -> list[Picture]:
 
 
 def ratio(evidence: Evidence) -> list[Picture]:
-    """Errors before pruning, after it and after retraining: a panel a task, the columns along the axis."""
-    tasks, columns = evidence.plan["tasks"][1:], evidence.plan["columns"]
-    measured = {t["name"]: [errors_by_moment(evidence, c["key"], t["name"]) for c in columns] for t in tasks}
+    """Errors before pruning, after it and after retraining: a panel a task, the columns' labels along the axis."""
+    tasks, columns = evidence.plan["tasks"], columns_by_label(evidence)
+    measured = {t["name"]: [errors_by_moment(evidence, keys, t["name"]) for keys in columns.values()] for t in tasks}
     shown = [t for t in tasks if any(by_moment[m] for by_moment in measured[t["name"]] for m in MOMENTS)]
     if not shown:
         return []
@@ -122,9 +128,9 @@ def ratio(evidence: Evidence) -> list[Picture]:
             if found:
                 _line(axes, list(found), list(found.values()), i, _MOMENT_LABELS[moment])
         axes.set_title(task["label"])
-        axes.set_xticks(range(len(columns)), [column["label"] for column in columns])
+        axes.set_xticks(range(len(columns)), list(columns))
         axes.set_xlim(-0.3, len(columns) - 0.7)
-        axes.set_ylim(bottom=0)
+    panels[0].set_ylim(bottom=min(0, panels[0].get_ylim()[0]))  # of all panels, once all is drawn
     panels[0].set_ylabel("top-1 error, %")
     _legend(figure, panels)
     return [Picture("ratio", _svg(figure, "ratio"), "Top-1 test error before pruning, after it, and after retraining.")]

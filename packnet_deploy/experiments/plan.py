@@ -22,7 +22,7 @@ from packnet_deploy.training.recipe import tasks_from
 
 PACK = "tasks.pack"
 # A pack that grows task by task, so that runs may begin with the same first task, trained once.
-GROWING = ("packnet", "classifier-only", "filter-pruning")
+GROWING = ("packnet", "classifier-only", "head-and-norm", "filter-pruning")
 _NO_RESULT = ("device", "workers")  # options that say where and how fast, not what comes out
 _DEFAULTS = {f.name: f.default for f in fields(TrainOptions)}
 _WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -51,7 +51,8 @@ class Run:
     def name(self) -> str:
         """The folder's name: method, network, added tasks in order (the first alone if there are none), seed, hash."""
         last = self.tasks[-1]
-        names = [task["name"] for task in self.tasks[1:]] or [last["name"]]
+        added = self.tasks[0 if self.tasks[0].get("start") == "network" else 1 :]
+        names = [task["name"] for task in added] or [last["name"]]
         arch = str(last.get("arch") or "default")
         return "-".join((last.get("method", TrainOptions.method), arch, *names, f"s{last['seed']}", self.digest))
 
@@ -134,28 +135,33 @@ def plan_of(experiment: Experiment, where: str) -> Plan:
     trials = tuple(trial for column in experiment.columns for trial in _trials(experiment, column))
     for trial in trials:
         document = {"task": [dict(task) for task in trial.run.tasks]}
-        tasks_from(document, f"{where}: column.{trial.column}, {' then '.join(trial.order)}")
+        tasks_from(document, f"{where}: column.{trial.column}, {' then '.join(trial.order) or 'none added'}")
     return Plan(experiment, trials)
 
 
 def _trials(experiment: Experiment, column: Column) -> Iterator[Trial]:
     tasks = {task.name: task for task in experiment.tasks}
-    first = experiment.tasks[0].name
-    for order in column.orders:
-        for seed in column.seeds:
-            shares = column.method in GROWING  # then all seeds begin with the first seed's first task
-            start = _options(experiment, column, tasks[first], column.seeds[0] if shares else seed)
-            added = [_options(experiment, column, tasks[name], seed) for name in order]
-            trained = _value(start, "epochs") + _value(start, "retrain_epochs") > 0
-            alone = Run((start,))
-            run = Run((start, *added), base=alone if shares and trained else None)
-            yield Trial(column.key, order, seed, run, first=alone.name if shares else run.name)
+    first = experiment.tasks[0]
+    for order, seed in column.trials:
+        added = [_options(experiment, column, tasks[name], seed) for name in order]
+        if experiment.network_first:  # which training itself puts before the others
+            run = Run(({**added[0], "start": "network"}, *added[1:]))
+            yield Trial(column.key, order, seed, run, first=run.name)
+            continue
+        shares = column.method in GROWING  # then all seeds begin with the first seed's first task
+        start = _options(experiment, column, first, column.trials[0][1] if shares and order else seed)
+        trained = _value(start, "epochs") + _value(start, "retrain_epochs") > 0
+        alone = Run((start,))
+        run = Run((start, *added), base=alone if shares and trained and order else None)
+        is_alone = shares or column.method == "individual"  # what follows does not change the first task
+        yield Trial(column.key, order, seed, run, first=alone.name if is_alone else run.name)
 
 
 def _options(experiment: Experiment, column: Column, task: Task, seed: int) -> Options:
     is_first = task.name == experiment.tasks[0].name
     data = {"data": task.data} if task.data is not None else {}
-    own = {**experiment.common, **task.options, **column.options, **(column.first if is_first else {})}
+    part = column.first if is_first else column.added
+    own = {**experiment.common, **task.options, **column.options, **part}
     return {"name": task.name, **data, **own, "seed": seed}
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
 from packnet_deploy.training.recipe import read_toml
 
-VIEWS = ("table", "bars", "drift", "order", "ratio", "ownership")
+VIEWS = ("table", "bars", "paired", "drift", "order", "ratio", "ownership")
 MOST_ORDERS = 720  # six added tasks in every order; more is a slip
-ORDERS = ("given", "each", "all")
+ORDERS = ("given", "each", "all", "none")
+BY_ORDER = "by order"  # in place of seeds: the first order with seed 0, the second with 1, ...
 _PLANNED = ("task", "data", "pack", "seed")  # set by the plan, not as options
 _OPTIONS = tuple(f.name for f in fields(TrainOptions) if f.name not in _PLANNED)
 _ANY = object()
@@ -45,7 +46,8 @@ class Column:
     Attributes:
         options: for every task; they win over the task's own.
         first: for the first task, over ``options``.
-        orders: the added tasks, in each order that is trained.
+        added: for the other tasks, over ``options``.
+        trials: each order of the added tasks that is trained, with a seed.
     """
 
     key: str
@@ -53,8 +55,8 @@ class Column:
     group: str
     options: Table
     first: Table
-    orders: tuple[Order, ...]
-    seeds: tuple[int, ...]
+    added: Table
+    trials: tuple[tuple[Order, int], ...]
 
     @property
     def method(self) -> str:
@@ -75,6 +77,11 @@ class Experiment:
     common: Table  # training options of every task
     tasks: tuple[Task, ...]
     columns: tuple[Column, ...]
+
+    @property
+    def network_first(self) -> bool:
+        """Whether the first task is the pretrained network that ``packnet train`` itself begins a pack with."""
+        return _is_network(self.tasks[0])
 
 
 def read_experiment(path: Path, scale: str) -> Experiment:
@@ -99,7 +106,7 @@ def read_experiment(path: Path, scale: str) -> Experiment:
     chosen = _checked(
         scales[scale],
         here,
-        {"about": str, "tasks": list, "orders": _ANY, "seeds": list, "columns": list}
+        {"about": str, "tasks": list, "orders": _ANY, "seeds": _ANY, "columns": list}
         | {"options": dict, "task": dict, "column": dict},
         needed=("tasks", "task"),
     )
@@ -116,7 +123,7 @@ def read_experiment(path: Path, scale: str) -> Experiment:
         views=views,
         common=_checked(chosen.get("options", {}), f"{here} options", dict.fromkeys(_OPTIONS, _ANY)),
         tasks=tasks,
-        columns=_columns(document["column"], chosen, [task.name for task in tasks[1:]], where, scale),
+        columns=_columns(document["column"], chosen, tasks, where, scale),
     )
 
 
@@ -130,23 +137,49 @@ def _tasks(scale: Table, where: str) -> tuple[Task, ...]:
         table = _checked(scale["task"][name], f"{where} task.{name}", kinds)
         options = {key: value for key, value in table.items() if key not in ("label", "data")}
         made.append(Task(name, table.get("label", name), table.get("data"), options))
+    if _is_network(first := made[0]):
+        here = f"{where} task.{first.name}"
+        if first.name != NETWORK_TASK:
+            raise UsageError(
+                f"{here}: start: expected the first task to be called {NETWORK_TASK} where it is the network itself, "
+                f"got {first.name!r}"
+            )
+        _left_to_training(set(first.options) - {"start"}, here)
     return tuple(made)
 
 
-def _columns(tables: Table, scale: Table, added: Sequence[str], where: str, scale_name: str) -> tuple[Column, ...]:
+def _is_network(task: Task) -> bool:
+    return task.data is None and task.options.get("start") == "network"
+
+
+def _left_to_training(options: Collection[str], where: str) -> None:
+    if options:
+        raise UsageError(
+            f'{where}: {min(options)}: start = "network" leaves to packnet train what its first task is; leave it out'
+        )
+
+
+def _columns(tables: Table, scale: Table, tasks: Sequence[Task], where: str, scale_name: str) -> tuple[Column, ...]:
     """The columns this scale asks for, what it says about each merged into what the recipe says."""
+    is_network, added = _is_network(tasks[0]), [task.name for task in tasks[1:]]
     changes = scale.get("column", {})
     _names(list(changes), tables, f"{where}: [scale.{scale_name}.column]", "columns")
     chosen = _names(scale.get("columns", list(tables)), tables, f"{where}: [scale.{scale_name}] columns", "columns")
-    kinds = {"label": str, "group": str, "first": dict, "orders": _ANY, "seeds": list} | dict.fromkeys(_OPTIONS, _ANY)
+    kinds = {"label": str, "group": str, "first": dict, "added": dict, "orders": _ANY, "seeds": _ANY}
+    kinds |= dict.fromkeys(_OPTIONS, _ANY)
     made = []
     for key in chosen:
         here = f"{where}: column.{key}"
         table = dict(_checked(tables[key], here, kinds))
         change = _checked(changes.get(key, {}), f"{where}: scale.{scale_name}.column.{key}", kinds)
-        first = table.pop("first", {}) | change.get("first", {})
+        first, later = (table.pop(part, {}) | change.get(part, {}) for part in ("first", "added"))
+        if is_network:
+            _left_to_training(first, f"{here}.first")
         table = {"orders": "given", "seeds": [0]} | {k: scale[k] for k in ("orders", "seeds") if k in scale} | table
-        table |= {name: value for name, value in change.items() if name != "first"}
+        table |= {name: value for name, value in change.items() if name not in ("first", "added")}
+        orders = _orders(table["orders"], added, f"{here}: orders")
+        if is_network and () in orders:
+            raise UsageError(f"{here}: orders: expected tasks that are added, got no task but {NETWORK_TASK}")
         made.append(
             Column(
                 key=key,
@@ -154,8 +187,8 @@ def _columns(tables: Table, scale: Table, added: Sequence[str], where: str, scal
                 group=table.get("group", ""),
                 options={name: value for name, value in table.items() if name in _OPTIONS},
                 first=_checked(first, f"{here}.first", dict.fromkeys(_OPTIONS, _ANY)),
-                orders=_orders(table["orders"], added, f"{here}: orders"),
-                seeds=_seeds(table["seeds"], f"{here}: seeds"),
+                added=_checked(later, f"{here}.added", dict.fromkeys(_OPTIONS, _ANY)),
+                trials=_with_seeds(orders, table["seeds"], f"{here}: seeds"),
             )
         )
     return tuple(made)
@@ -164,6 +197,8 @@ def _columns(tables: Table, scale: Table, added: Sequence[str], where: str, scal
 def _orders(asked: Any, added: Sequence[str], where: str) -> tuple[Order, ...]:
     if asked == "given":
         return (tuple(added),)
+    if asked == "none":
+        return ((),)
     if asked == "each":
         return tuple((name,) for name in added)
     if asked == "all":
@@ -178,11 +213,16 @@ def _orders(asked: Any, added: Sequence[str], where: str) -> tuple[Order, ...]:
     return orders
 
 
-def _seeds(seeds: list[Any], where: str) -> tuple[int, ...]:
+def _with_seeds(orders: Sequence[Order], seeds: Any, where: str) -> tuple[tuple[Order, int], ...]:
+    """Every order with every seed, or each with one of its own."""
+    if seeds == BY_ORDER:
+        return tuple((order, seed) for seed, order in enumerate(orders))
+    if not isinstance(seeds, list):
+        raise UsageError(f"{where}: expected a list, or {BY_ORDER!r}, got {seeds!r}")
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise UsageError(f"{where}: expected one or more different whole numbers, got {seeds!r}")
-    return tuple(seeds)
+    return tuple(itertools.product(orders, seeds))
 
 
 def _names(names: list[Any], known: Sequence[str] | Table, where: str, what: str) -> list[str]:

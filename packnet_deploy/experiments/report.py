@@ -79,6 +79,7 @@ def _view(view: str, evidence: Evidence, paper: PaperFigures) -> list[Block]:
 _VIEWS: dict[str, tuple[list[Callable[[Evidence], list[Picture]]], list[Callable[..., list[Table]]]]] = {
     "table": ([], [tables.main_table]),
     "bars": ([figures.bars], []),
+    "paired": ([], [tables.paired_tables]),
     "drift": ([figures.drift], [tables.drift_tables]),
     "order": ([figures.order], [tables.order_tables]),
     "ratio": ([figures.ratio], [tables.ratio_tables]),

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from packnet_deploy.experiments.analyses import changes, column_errors, errors_by_moment, errors_by_position
+from packnet_deploy.experiments.analyses import (
+    changes,
+    column_errors,
+    columns_by_label,
+    differences,
+    errors_by_moment,
+    errors_by_position,
+)
 from packnet_deploy.experiments.blocks import Cell, Head, Row, Table
 from packnet_deploy.experiments.paper import PaperFigures
 from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
@@ -37,6 +44,29 @@ def main_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     note = f"Test images, when all tasks had been trained: {_NOTATION}. "
     note += "The paper counts every weight at 4 bytes and masks at log2 N bits for N tasks."
     return [Table("Errors and sizes", "task", _heads(columns), tuple(rows), _with_source(note, paper.note("table")))]
+
+
+def paired_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
+    """Every column against the individual networks of its group, task by task, run by run."""
+    labels, columns = _labels(evidence), evidence.plan["columns"]
+    alone = {column["group"]: column["key"] for column in columns if column["method"] == "individual"}
+    rows, tasks = [], [task["name"] for task in evidence.plan["tasks"][1:]]
+    for column in columns:
+        other = alone.get(column["group"], column["key"])
+        if other == column["key"] or not (by_task := differences(evidence, column["key"], other)):
+            continue
+        means = {task: summary(values) for task, values in by_task.items()}
+        worst, most = max(((task, s.mean) for task, s in means.items() if s), key=lambda pair: pair[1])
+        cells = [_change(by_task.get(task, [])) for task in tasks]
+        cells += [_change([v for values in by_task.values() for v in values]), Cell(_points(most), labels[worst])]
+        rows.append(Row(": ".join(filter(None, (column["group"], column["label"]))), tuple(cells)))
+    if not rows:
+        return []
+    heads = tuple(Head(label) for label in (*(labels[task] for task in tasks), "all", "worst task"))
+    note = "A column's top-1 test error less that of the individual network with the same task, order and seed, in "
+    note += "points: mean of n pairs ± sample standard deviation of the differences; below 0 the column is better. "
+    note += "The worst task is that with the highest mean."
+    return [Table("Added tasks against networks of their own, paired", "column", heads, tuple(rows), note)]
 
 
 def drift_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
@@ -81,19 +111,22 @@ def order_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
 
 
 def ratio_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
-    """Test errors before pruning, after pruning and after retraining, by column."""
-    columns = evidence.plan["columns"]
-    added = evidence.plan["tasks"][1:]
+    """Test errors before pruning, after pruning and after retraining, by the columns' labels."""
+    columns = columns_by_label(evidence)
     rows = []
-    for task in added:
+    for task in evidence.plan["tasks"]:
+        by_label = [errors_by_moment(evidence, keys, task["name"]) for keys in columns.values()]
+        if not any(errors for by_moment in by_label for errors in by_moment.values()):
+            continue
         cells = []
-        for column in columns:
-            by_moment = errors_by_moment(evidence, column["key"], task["name"])
+        for keys, by_moment in zip(columns.values(), by_label, strict=True):
             for moment in MOMENTS:
-                known = paper.cell("ratio", f"{column['key']}-{moment}", task["name"])
-                cells.append(_errors(by_moment[moment], None, known))
+                known = [paper.cell("ratio", f"{key}-{moment}", task["name"]) for key in keys]
+                cells.append(_errors(by_moment[moment], None, next(filter(None, known), "")))
         rows.append(Row(task["label"], tuple(cells)))
-    heads = tuple(Head(moment, column["label"]) for column in columns for moment in MOMENTS)
+    if not rows:
+        return []
+    heads = tuple(Head(moment, label) for label in columns for moment in MOMENTS)
     note = f"Test images, at the end of each phase: {_NOTATION}."
     return [Table("Before and after pruning", "task", heads, tuple(rows), _with_source(note, paper.note("ratio")))]
 
@@ -136,7 +169,12 @@ def _change(values: list[float]) -> Cell:
     found = summary(100 * value for value in values)
     if found is None:
         return Cell(NONE)
-    return Cell(f"{found.mean:+.2f}" if found.mean else "0", f"{_spread(found.spread)}n = {found.n}")
+    return Cell(_points(found.mean / 100), f"{_spread(found.spread)}n = {found.n}")
+
+
+def _points(change: float) -> str:
+    """A change of an error, a fraction, in points and with its sign."""
+    return f"{100 * change:+.2f}" if change else "0"
 
 
 def _sizes(evidence: Evidence, column: Mapping[str, Any], kind: str, paper: PaperFigures) -> Cell:

@@ -14,7 +14,7 @@ from typing import Any
 
 from packnet_deploy.errors import UsageError
 
-METHODS = ("packnet", "classifier-only", "individual", "joint", "lwf", "filter-pruning")
+METHODS = ("packnet", "classifier-only", "head-and-norm", "individual", "joint", "lwf", "filter-pruning")
 CHOICES = {
     "method": METHODS,
     "start": ("network", "task"),
@@ -50,6 +50,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
     },
 }
+NETWORK_TASK = "pretrained"  # what --start network puts before the first task
 DEPTHWISE = "depthwise"  # in place of a pattern in layer_rates
 _RANGES: dict[str, tuple[float, float]] = {
     "prune_rate": (0, 1),

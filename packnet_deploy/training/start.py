@@ -14,11 +14,11 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import LayerCapacity, Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
 
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
-NETWORK_TASK, NETWORK_RATE = "pretrained", 0.5
+NETWORK_RATE = 0.5
 NO_REFERENCE = "none"
 # Chosen on validation images (docs/results.md). SqueezeNet's head, which ends in ReLU, dies of 0.01.
 NORMALISED_LR, PLAIN_LR = 0.01, 0.002
@@ -46,7 +46,11 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
     wanted = first.start or ("network" if pretrained and not (first.data or "").startswith("imagenet:") else "task")
     begun = pack_path.exists()
     goes_on = begun and (resume or len(tasks) > 1) and NETWORK_TASK in (t.name for t in Pack.open(pack_path).tasks[:1])
-    if (begun and not goes_on) or wanted == "task" or first.method not in ("packnet", "classifier-only"):
+    if (
+        (begun and not goes_on)
+        or wanted == "task"
+        or first.method not in ("packnet", "classifier-only", "head-and-norm")
+    ):
         return list(tasks)
     if not pretrained:
         raise UsageError("--start network: expected pretrained --weights and --epochs above 0, got none of them")

@@ -22,6 +22,7 @@ from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
 from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import require_same_owners, wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
+from packnet_deploy.training.head import find_head
 from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.metrics import Errors, errors
@@ -74,12 +75,15 @@ class Lesson:
     Attributes:
         objective: what is minimised; None: cross-entropy with the labels.
         verb: what it is called in place of a stage's phase, if it is something else than training.
+        reaches_head: whether the head has a part in the objective. Several processes would wait for ever for the
+            gradients of a head that has none.
     """
 
     train: Batches | None
     val: Iterable[tuple[Tensor, Tensor]] = ()
     objective: Objective | None = None
     verb: str = ""
+    reaches_head: bool = True
 
 
 class TaskTraining:
@@ -157,6 +161,7 @@ class TaskTraining:
         lesson = self.lesson
         if lesson.train is None:  # start.py saw to it that no epochs were asked for then
             raise AssertionError("a phase without images")
+        find_head(self.network.module, self.network.head).requires_grad_(lesson.reaches_head)
         with self.network.head_alone() if stage.head_alone else nullcontext():
             fit(
                 self.network,

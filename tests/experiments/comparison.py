@@ -15,7 +15,7 @@ STAND_IN = (sys.executable, stand_in_trainer.__file__)
 RECIPE = """
 title = "A comparison"
 paper = "table2"
-views = ["table", "bars", "drift", "order", "ratio", "ownership"]
+views = ["table", "bars", "paired", "drift", "order", "ratio", "ownership"]
 [column.packnet-75]
 label = "PackNet"
 [column.lwf]

@@ -23,7 +23,10 @@ PARAMS = (ParamSpec("conv.weight", (4, 3, 3, 3)), ParamSpec("fc.weight", (8, 16)
 SPEC = InputSpec((3, 8, 8), (0.5,) * 3, (0.25,) * 3, 8)
 HEAD, SHARED = 3 * 16, 5  # weights of a head and of what task 1 shares
 OWNING = ("packnet", "filter-pruning")  # methods whose added tasks own weights
-BASE = {"packnet": 0.2, "classifier-only": 0.5, "individual": 0.15, "lwf": 0.25, "joint": 0.3, "filter-pruning": 0.28}
+BASE = {
+    "packnet": 0.2, "classifier-only": 0.5, "head-and-norm": 0.4, "individual": 0.15, "lwf": 0.25, "joint": 0.3,
+    "filter-pruning": 0.28,
+}  # fmt: skip
 
 
 def error(method: str, index: int, later: int, seed: int) -> float:

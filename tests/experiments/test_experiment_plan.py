@@ -68,9 +68,16 @@ def test_runs_share_a_first_task_that_is_trained(planned: Planned) -> None:
     assert {t.run.tasks[1]["seed"] for t in packed} == {0, 1}
     assert [run.name for run in plan.runs].index(*bases) == 0, "a base runs before what continues it"
     assert len(plan.runs) == len(plan.trials) + 1
-    for column in ("lwf", "individual"):
-        others = [t for t in plan.trials if t.column == column]
-        assert all(t.run.base is None and t.first == t.run.name for t in others)
+    others = [t for t in plan.trials if t.column == "lwf"]
+    assert all(t.run.base is None and t.first == t.run.name for t in others)
+
+
+def test_a_network_of_its_own_is_one_training_whatever_is_trained_after_it(planned: Planned) -> None:
+    """Its figure counts once a seed; each run trains it, since there is no pack to begin with."""
+    alone = [t for t in planned(RECIPE.replace('orders = "given"', "")).trials if t.column == "individual"]
+    assert [(t.order[0], t.seed) for t in alone] == [("birds", 0), ("birds", 1), ("cars", 0), ("cars", 1)]
+    assert alone[0].first == alone[2].first != alone[1].first == alone[3].first
+    assert all(t.run.base is None for t in alone)
 
 
 def test_a_network_taken_as_it_is_needs_no_base(planned: Planned) -> None:

@@ -19,6 +19,7 @@ from comparison import RECIPE, run_all
 from stand_in_trainer import error
 
 from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.experiments.analyses import differences
 from packnet_deploy.experiments.blocks import Cell, Picture, Row, Section, Table, Text
 from packnet_deploy.experiments.folder import ExperimentsFolder
 from packnet_deploy.experiments.html import html_page
@@ -27,7 +28,7 @@ from packnet_deploy.experiments.paper import paper_figures
 from packnet_deploy.experiments.plan import plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.report import section_of, write_report
-from packnet_deploy.experiments.results import gather
+from packnet_deploy.experiments.results import Evidence, gather
 
 SEEDS = (0, 1)
 BOTH_SCALES = RECIPE + RECIPE[RECIPE.index("[scale.small]") :].replace("scale.small", "scale.paper")
@@ -112,6 +113,51 @@ def test_drift_is_the_change_within_a_run(finished: ExperimentsFolder) -> None:
     assert cell(moved, "LwF: Birds", "2 tasks later").text == "-"
     assert cell(moved, "PackNet: imagenet", "2 tasks later").text == "0"
     assert not any(row.label.startswith("Individual") for row in moved.rows), "nothing was added to those"
+
+
+def test_pairs_are_of_the_same_task_order_and_seed(finished: ExperimentsFolder) -> None:
+    """Individual networks were trained in one of the two orders: the others have nothing to be paired with."""
+    pairs = table(section(finished), "Added tasks against networks of their own, paired")
+    assert [row.label for row in pairs.rows] == ["PackNet", "LwF"]
+    assert [head.label for head in pairs.heads] == ["Birds", "Cars", "all", "worst task"]
+    expected = {
+        (label, task): [
+            100
+            * (error(method, index, 3 - index if method == "lwf" else 0, seed) - error("individual", index, 0, seed))
+            for seed in SEEDS
+        ]
+        for label, method in (("PackNet", "packnet"), ("LwF", "lwf"))
+        for index, task in ((2, "Birds"), (3, "Cars"))
+    }
+    for (label, task), values in expected.items():
+        assert cell(pairs, label, task) == Cell(f"{statistics.fmean(values):+.2f}", "± 0.00, n = 2")
+    forgotten = expected["LwF", "Birds"] + expected["LwF", "Cars"]
+    spread = statistics.stdev(forgotten)
+    assert cell(pairs, "LwF", "all") == Cell(f"{statistics.fmean(forgotten):+.2f}", f"± {spread:.2f}, n = 4")
+    assert cell(pairs, "LwF", "worst task") == Cell(f"{max(forgotten):+.2f}", "Birds")
+
+
+def test_a_pair_is_a_difference_within_one_order_and_seed(finished: ExperimentsFolder) -> None:
+    plan = next(plan for plan in finished.plans() if plan["scale"] == "small")
+    evidence = gather(finished, plan)
+    assert differences(evidence, "packnet-75", "individual") == {
+        "birds": pytest.approx([0.05, 0.05]),
+        "cars": pytest.approx([0.05, 0.05]),
+    }
+    assert differences(evidence, "individual", "individual")["birds"] == [0, 0]
+
+
+def test_columns_are_paired_within_their_group_alone(finished: ExperimentsFolder) -> None:
+    plan = next(plan for plan in finished.plans() if plan["scale"] == "small")
+    evidence = gather(finished, plan)
+
+    def rows(**groups: str) -> list[str]:
+        columns = [column | {"group": groups[column["key"][:3]]} for column in plan["columns"]]
+        found = section_of(Evidence(plan | {"columns": columns}, evidence.results), "")
+        return [row.label for b in found.blocks if isinstance(b, Table) and "paired" in b.title for row in b.rows]
+
+    assert rows(pac="a", lwf="b", ind="a") == ["a: PackNet"]
+    assert rows(pac="a", lwf="a", ind="b") == []
 
 
 def test_order_is_by_place_among_the_added_tasks(finished: ExperimentsFolder) -> None:

@@ -25,6 +25,7 @@ from packnet_deploy.training import backbones, distributed
 from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.start import with_network_first
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks as POSIX has them")
 Coloured = Callable[..., Path]
@@ -121,6 +122,25 @@ def test_stopped_and_resumed_by_two_it_comes_to_the_same_bytes(coloured: Coloure
     assert "with processes 2, now it is 1" in said(path)[0]
     assert together(tasks, path, resume=True) == [0, 0]
     assert contents(path) == contents(tmp_path / "whole.pack")
+
+
+def test_a_pretrained_network_relearns_in_two_processes(coloured: Coloured, tmp_path: Path) -> None:
+    """Its loss is of features: the head has no part in it."""
+    torch.manual_seed(5)
+    torch.save(small_classifier(4).state_dict(), tmp_path / "w.pth")
+    images = coloured("a")
+    (first,) = recipe(images, weights=str(tmp_path / "w.pth"), reference=str(images))
+    tasks = with_network_first([first], tmp_path / "two.pack")
+    assert [task.retrain_epochs > 0 for task in tasks] == [True, True]
+    assert together(tasks, tmp_path / "two.pack") == [0, 0], said(tmp_path / "two.pack")
+    train(tasks, tmp_path / "one.pack")
+    two, one = (Pack.open(tmp_path / f"{name}.pack") for name in ("two", "one"))
+    assert all(check.passes for check in verify_pack(two))
+    assert [la.owned for la in two.capacity()] == [la.owned for la in one.capacity()]
+    heads = [pack.load_task("pretrained").tensors["head.weight"] for pack in (two, one)]
+    np.testing.assert_array_equal(*heads, err_msg="relearning leaves the head alone")
+    losses = [float(row[4]) for row in TrainFolder.beside(two.path).log().rows() if row[0] == "pretrained"]
+    assert losses[-1] < losses[0]
 
 
 def other_weights() -> None:

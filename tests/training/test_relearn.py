@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from small_training import NEW, QUICK, Silent, StopsAt, contents, make_training_small, small_classifier
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.export.verify import verify_pack
@@ -54,6 +56,16 @@ def test_the_objective_is_the_distance_from_the_features_before() -> None:
     loss.backward()
     gradients = {name: p.grad is not None for name, p in module.named_parameters()}
     assert gradients == {name: not name.startswith("head") for name in gradients}
+
+
+@pytest.mark.parametrize("noise", [nn.Dropout(0.5), nn.Dropout2d(0.5), StochasticDepth(0.5, "row")])
+def test_what_is_random_in_training_is_left_out(noise: nn.Module) -> None:
+    """Its noise would count as distance: a network that has forgotten nothing is at 0, in training mode too."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), noise, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    objective = relearning(module, "4")
+    module.train()
+    assert objective(module, torch.randn(6, 3, 8, 8), torch.zeros(6, dtype=torch.int64)) == 0
 
 
 def test_relearning_brings_back_what_pruning_took(tmp_path: Path, coloured: Coloured, weights: str) -> None:
@@ -107,8 +119,11 @@ def test_a_new_pack_relearns_on_its_first_tasks_images(tmp_path: Path) -> None:
     assert none.retrain_epochs == 0
 
 
-def test_classifiers_alone_sit_on_the_whole_network(tmp_path: Path, coloured: Coloured, weights: str) -> None:
-    how: dict[str, Any] = NEW | QUICK | {"weights": weights, "method": "classifier-only", "data": str(coloured("a"))}
+@pytest.mark.parametrize("method", ["classifier-only", "head-and-norm"])
+def test_what_packs_nothing_sits_on_the_whole_network(
+    method: str, tmp_path: Path, coloured: Coloured, weights: str
+) -> None:
+    how: dict[str, Any] = NEW | QUICK | {"weights": weights, "method": method, "data": str(coloured("a"))}
     tasks = with_network_first([TrainOptions(task="birds", **how)], tmp_path / "p.pack")
     network, birds = list(train_tasks(tasks, tmp_path / "p.pack", Silent()))
     assert [entry.name for entry in birds.pack.tasks] == ["pretrained", "birds"]

@@ -7,6 +7,7 @@ in what may change, what is minimised, and what is pruned.
     packnet          train → prune → retrain → freeze, weight by weight           packnet.py
     filter-pruning   the same by whole filters: one forward answers all tasks      filters.py
     classifier-only  task 1's network as it is; later tasks train a head only      plain.py
+    head-and-norm    the same, with normalisation of their own                     plain.py
     individual       a network for each task                                       plain.py
     joint            one network, all tasks' images at once                        joint.py
     lwf              one network that keeps changing, held back by distillation    lwf.py
@@ -41,7 +42,7 @@ def method_of(tasks: Sequence[TrainOptions]) -> Method:
         if task.method != name:
             raise UsageError(f"--method: expected one for all tasks, got {name!r} and {task.method!r}")
         for option in _PACKNET_ONLY if name != "packnet" else ():
-            if getattr(task, option) != getattr(TrainOptions(), option):
+            if getattr(task, option) not in (getattr(TrainOptions(), option), ()):  # empty: nothing is asked for
                 raise UsageError(f"{flag(option)}: method {name} has no place for it; leave it out")
     return _methods()[name]
 
@@ -51,12 +52,13 @@ def _methods() -> dict[str, Method]:
     from packnet_deploy.training.methods.joint import joint
     from packnet_deploy.training.methods.lwf import lwf
     from packnet_deploy.training.methods.packnet import packnet
-    from packnet_deploy.training.methods.plain import classifier_only, individual
+    from packnet_deploy.training.methods.plain import classifier_only, head_and_norm, individual
 
     return {
         "packnet": packnet,
         "filter-pruning": filter_pruning,
         "classifier-only": classifier_only,
+        "head-and-norm": head_and_norm,
         "individual": individual,
         "joint": joint,
         "lwf": lwf,

@@ -23,6 +23,9 @@ def filter_pruning(tasks: Sequence[TrainOptions], pack_path: Path, session: Sess
 class WholeFilters:
     """A task claims whole filters, and gives the least important ones back, judged by its images.
 
+    ``--prune-steps`` removes them by and by, judged anew in each step. The paper's table 6 removes 400 of VGG-16's
+    before each of ten epochs: as many steps as retraining epochs.
+
     Raises:
         UsageError: it has none.
     """

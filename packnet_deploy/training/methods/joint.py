@@ -1,8 +1,9 @@
 """Joint training: all tasks' images at once, one network, a head for each task.
 
-Every step takes images of every task, in proportion to how many the tasks have, so that an epoch shows each image
-once and batch normalisation sees in training the mixture that its running statistics describe. Each image's loss is
-the cross-entropy over its own task's classes.
+Images are drawn by the sizes of their sets: a step takes of every task in proportion to how many images it has, and
+what does not come out even is spread over the epoch. So an epoch shows each image once, no small set is through long
+before a large one, and batch normalisation sees in training the mixture that its running statistics describe. Each
+image's loss is the cross-entropy over its own task's classes, and counts the same whatever its task.
 
 Source: the baseline of Mallya and Lazebnik, CVPR 2018, section 5.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 from math import ceil
 from pathlib import Path
 
@@ -62,26 +62,37 @@ class JointTraining(TogetherTraining):
 class MixedBatches:
     """Batches with a part of each task's; labels count the classes of all tasks, side by side.
 
+    There are as many as the longest part has; the batches of a shorter one come at equal distances.
+
     Args:
         parts: each task's own loader.
         heads: says where each task's classes lie.
     """
 
     def __init__(self, parts: Mapping[str, Batches], heads: ManyHeads) -> None:
-        self._parts, self._heads = dict(parts), heads
+        self._parts, self._heads, self._skip = dict(parts), heads, 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        self._skip = skip
         for part in self._parts.values():
-            part.set_epoch(epoch, min(skip, len(part)))
+            part.set_epoch(epoch, self._due(part, skip))
 
     def __len__(self) -> int:
         return max(map(len, self._parts.values()))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        offsets = [self._heads.columns(task).start for task in self._parts]
-        for batches in zip_longest(*self._parts.values()):
-            there = [(batch, offset) for batch, offset in zip(batches, offsets, strict=True) if batch is not None]
-            yield torch.cat([images for (images, _), _ in there]), torch.cat([y + offset for (_, y), offset in there])
+        parts = [(part, iter(part), self._heads.columns(task).start) for task, part in self._parts.items()]
+        for step in range(self._skip, len(self)):
+            there = [
+                (*next(batches), offset)
+                for part, batches, offset in parts
+                if self._due(part, step + 1) > self._due(part, step)
+            ]
+            yield torch.cat([images for images, _, _ in there]), torch.cat([y + offset for _, y, offset in there])
+
+    def _due(self, part: Batches, steps: int) -> int:
+        """How many batches of a part belong to the first ``steps`` steps."""
+        return ceil(steps * len(part) / len(self))
 
 
 class EveryTask:

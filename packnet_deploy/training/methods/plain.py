@@ -1,6 +1,9 @@
-"""The two baselines that frame PackNet: classifiers on one task's network, and a whole network for each task.
+"""The baselines that frame PackNet: little on one task's network, or a whole network for each task.
 
 *Classifier only*: task 1's network as it is, unpruned; later tasks train a head on it and nothing else.
+*Head and normalisation*: the same, but later tasks train normalisation of their own as well, parameters and running
+statistics: a few thousand numbers, and often as good as much more. It is no baseline of the paper. On a network
+without normalisation (AlexNet, VGG without BatchNorm, SqueezeNet) it is classifier only.
 *Individual*: every task trains all of a network of its own, from the same start; one pack a task.
 """
 
@@ -17,7 +20,14 @@ from packnet_deploy.training.session import Session, TaskResult, drop_stale
 
 def classifier_only(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
     """Task 1 takes every weight, so nothing is left to claim, and the others begin with claiming nothing."""
-    return into_one_pack([replace(_unpruned(task), layers="classifier") for task in tasks], pack_path, session)
+    nothing = [replace(_unpruned(task), layers="classifier", separate=()) for task in tasks]
+    return into_one_pack(nothing, pack_path, session)
+
+
+def head_and_norm(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
+    """As ``classifier_only``, with normalisation of their own for the tasks after the first."""
+    own = [replace(_unpruned(task), layers="classifier", separate=("norm",)) for task in tasks]
+    return into_one_pack(own, pack_path, session)
 
 
 def individual(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:

@@ -16,11 +16,14 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from packnet_deploy.training.fit import Objective
 from packnet_deploy.training.head import find_head
 from packnet_deploy.training.session import images_of, open_data
 from packnet_deploy.training.task import Lesson, TaskTraining
+
+_NOISY = (nn.modules.dropout._DropoutNd, StochasticDepth)
 
 
 def relearning_lesson(training: TaskTraining) -> Lesson:
@@ -29,20 +32,21 @@ def relearning_lesson(training: TaskTraining) -> Lesson:
     shown = replace(options, data=options.reference, reference=None, epochs=options.retrain_epochs, milestones=None)
     images = images_of(shown, open_data(shown), training.network, training.session)
     objective = relearning(training.network.module, training.network.head)
-    return Lesson(images.train, objective=objective, verb="relearn")
+    return Lesson(images.train, objective=objective, verb="relearn", reaches_head=False)
 
 
 def relearning(module: nn.Module, head: str) -> Objective:
     """The distance of the features that ``module`` gives its head from those it gave when this was called.
 
     The squared distance as a share of the features' own squares, over the batch: 0 when nothing has been forgotten.
-    Dropout is left out: its noise would count as distance, and be made smaller by smaller features.
+    Dropout and stochastic depth are left out: their noise would count as distance, and be made smaller by smaller
+    features.
     """
     teacher = copy.deepcopy(module).requires_grad_(False).eval()
-    dropouts = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    noisy = [part for part in module.modules() if isinstance(part, _NOISY)]
 
     def objective(trained: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        for part in dropouts:
+        for part in noisy:
             part.eval()
         with torch.no_grad():
             target = _features(teacher, find_head(teacher, head), images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from packnet_deploy.training.fit import classification
 from packnet_deploy.training.methods.joint import EveryTask, MixedBatches, joint_objective, shares
-from packnet_deploy.training.methods.lwf import StudentNetwork, distillation, lwf_objective
+from packnet_deploy.training.methods.lwf import StudentNetwork, distillation, lwf_objective, lwf_stages
 from packnet_deploy.training.methods.shared import SharedNetwork
+from packnet_deploy.training.options import TrainOptions
 
 CLASSES = {"one": ("a", "b"), "two": ("a", "b", "c"), "three": ("a", "b")}
 
@@ -74,6 +76,26 @@ def test_lwf_adds_every_older_task_on_the_very_images_of_the_batch() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(("epochs", "alone"), [(20, 5), (40, 5), (8, 2), (4, 1)])
+def test_the_warm_up_is_the_first_epochs_of_as_many_as_asked_for(epochs: int, alone: int) -> None:
+    """The paper: 20 epochs, the first 5 of the classifier only. The rate falls when it would have fallen."""
+    options = TrainOptions(epochs=epochs, milestones=(epochs // 2,))
+    warm_up, rest = lwf_stages(options, 1)
+    assert warm_up is not None
+    assert rest is not None
+    assert (warm_up.begin, warm_up.end, rest.begin, rest.end) == (0, alone, alone, epochs)
+    assert (warm_up.shown_before, rest.shown_before) == (0, 0), "no two epochs look alike"
+    assert {warm_up.schedule, rest.schedule} == {lwf_stages(options, 0)[1].schedule}  # type: ignore[union-attr]
+
+
+def test_the_first_task_and_the_shortest_trainings_have_no_warm_up() -> None:
+    for options, number in ((TrainOptions(epochs=20), 0), (TrainOptions(epochs=3, milestones=()), 1)):
+        warm_up, rest = lwf_stages(options, number)
+        assert warm_up is None
+        assert rest is not None
+        assert (rest.begin, rest.end) == (0, options.epochs)
+
+
 def test_the_warm_up_moves_nothing_but_the_new_head() -> None:
     network = student(2)
     network.train_head("two")
@@ -112,8 +134,13 @@ def test_a_student_and_its_teacher_come_back_from_a_snapshot() -> None:
 class Fixed(list[tuple[Tensor, Tensor]]):
     """Batches that are the same in every epoch."""
 
+    skip = 0
+
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         self.skip = skip
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self[self.skip :])
 
 
 def shared() -> SharedNetwork:
@@ -146,8 +173,34 @@ def test_mixed_batches_show_every_image_once_with_labels_of_all_tasks() -> None:
     )
     first, second, third = (part[0][1] for part in parts.values())
     assert torch.equal(found[0][1], torch.cat([first, second + 2, third + 5]))
-    mixed.set_epoch(1, skip=2)
-    assert [part.skip for part in parts.values()] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("few", [1, 2, 5, 9, 10])
+def test_a_small_set_lasts_the_epoch(few: int) -> None:
+    """Its batches come at equal distances, not all before those of the large set run on alone."""
+    network = shared()
+    parts = {"one": Fixed(batches(2, few)), "two": Fixed(batches(3, 10)), "three": Fixed(batches(2, 10))}
+    mixed = MixedBatches(parts, network.module)
+    own = [int((labels < 2).sum()) // 8 for _, labels in mixed]
+    assert len(own) == 10
+    assert sum(own) == few
+    for step in range(11):
+        assert abs(sum(own[:step]) - step * few / 10) < 1
+
+
+@pytest.mark.parametrize("skip", [0, 1, 4, 7])
+def test_mixed_batches_go_on_from_any_step(skip: int) -> None:
+    network = shared()
+    parts = {"one": Fixed(batches(2, 3)), "two": Fixed(batches(3, 7)), "three": Fixed(batches(2, 5))}
+    mixed = MixedBatches(parts, network.module)
+    mixed.set_epoch(1)
+    whole = list(mixed)
+    mixed.set_epoch(1, skip)
+    rest = list(mixed)
+    assert len(rest) == 7 - skip
+    assert all(
+        torch.equal(a, b) for one, two in zip(whole[skip:], rest, strict=True) for a, b in zip(one, two, strict=True)
+    )
 
 
 def test_joint_training_s_loss_is_each_images_own_task_s() -> None:

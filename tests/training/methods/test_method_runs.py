@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -13,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.folder import TrainFolder
-from packnet_deploy.training.methods.lwf import WARM_UP_EPOCHS
+from packnet_deploy.training.methods import method_of
+from packnet_deploy.training.methods.filters import FilterPacking
 from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import METHODS, TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
@@ -55,8 +58,8 @@ def recipe(coloured: Coloured) -> Recipe:
 
     def tasks(method: str, count: int = 3, **changes: Any) -> list[TrainOptions]:
         common: dict[str, Any] = {
-            "method": method, "epochs": 2, "retrain_epochs": 1, "batch_size": 6, "lr": 0.02, "prune_rate": 0.3,
-            "device": "cpu",
+            "method": method, "epochs": 4 if method == "lwf" else 2, "retrain_epochs": 1, "batch_size": 6, "lr": 0.02,
+            "prune_rate": 0.3, "device": "cpu",
         }  # fmt: skip
         start = {"arch": "quickstart", "weights": "none", "image_size": 16}
         return [
@@ -153,6 +156,39 @@ def test_classifier_only_leaves_the_first_tasks_network_alone(whole: Callable[[s
             assert all(np.array_equal(values, other[name]) for other in tensors[1:])
 
 
+def test_head_and_norm_changes_normalisation_beside_the_classifier_and_no_weight(
+    whole: Callable[[str], Whole],
+) -> None:
+    pack = whole("head-and-norm").results[-1].pack
+    first, *others = owned(pack)
+    assert first > 0
+    assert others == [0, 0, 0]
+    weights = {param.name for param in pack.packable}
+    given, *added = [pack.load_task(name).tensors for name in "abc"]
+    norms = {name for name in given if name not in weights and not name.startswith("head.")}
+    assert {name.rpartition(".")[2] for name in norms} == {"weight", "bias", "running_mean", "running_var"}
+    for own in added:
+        assert all(np.array_equal(given[name], own[name]) for name in weights)
+        assert not any(np.array_equal(given[name], own[name]) for name in norms)
+
+
+def test_head_and_norm_is_classifier_only_where_there_is_no_normalisation(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbones, "quickstart_network", without_normalisation)
+    packs = [run(recipe(m, count=2), tmp_path / f"{m}.pack")[-1].pack for m in ("head-and-norm", "classifier-only")]
+    for task in "ab":
+        one, two = (pack.load_task(task).tensors for pack in packs)
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(values, two[name]) for name, values in one.items())
+
+
+def without_normalisation(classes: int) -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.add_module("head", nn.Linear(8, classes))
+    return network
+
+
 def test_individual_packs_do_not_depend_on_one_another(
     recipe: Recipe, whole: Callable[[str], Whole], tmp_path: Path
 ) -> None:
@@ -164,6 +200,25 @@ def test_individual_packs_do_not_depend_on_one_another(
     run([replace(recipe("individual")[2], arch="quickstart", weights="none", image_size=16)], alone / "p.pack")
     for name, content in contents(alone).items():
         assert content == contents(together.folder)[name]
+
+
+def test_filters_go_by_and_by_judged_anew(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, scores = list[int](), list[Tensor]()
+    prune = FilterPacking.prune
+
+    def noted(self: FilterPacking, judged: Tensor, rate: float) -> None:
+        prune(self, judged, rate)
+        free.append(int((self.owners == 0).sum()))
+        scores.append(judged)
+
+    monkeypatch.setattr(FilterPacking, "prune", noted)
+    watcher, steps = Watching(), 4
+    tasks = recipe("filter-pruning", count=1, prune_steps=steps, retrain_epochs=steps, prune_rate=0.25)
+    run(tasks, tmp_path / "p.pack", watcher)
+    assert [phase[1:] for phase in watcher.phases] == [(0, 2), *((step, step + 1) for step in range(steps))]
+    channels = 16 + 32 + 64 + 64 + 128 + 128
+    assert free == [round(channels * step / 16) for step in range(1, steps + 1)]
+    assert not any(torch.equal(one, two) for one, two in itertools.pairwise(scores))
 
 
 @pytest.mark.parametrize("method", ["joint", "lwf"])
@@ -185,11 +240,11 @@ def test_lwf_measures_every_task_at_every_stage_and_warms_new_heads_up(whole: Ca
         report = Pack.open(results[0].pack.path).header(task).report
         assert report["errors"]["retrained"]["test"][0] == pytest.approx(error, abs=1e-6)
     assert watcher.phases == [
-        ("a: train", 0, 2),
-        ("b: warm-up", 0, WARM_UP_EPOCHS),
-        ("b: train", 0, 2),
-        ("c: warm-up", 0, WARM_UP_EPOCHS),
-        ("c: train", 0, 2),
+        ("a: train", 0, 4),
+        ("b: warm-up", 0, 1),
+        ("b: train", 1, 4),
+        ("c: warm-up", 0, 1),
+        ("c: train", 1, 4),
     ]
 
 
@@ -218,6 +273,12 @@ def test_a_finished_pack_is_passed_over_and_another_one_refused(method: str, rec
     with pytest.raises(UsageError, match="together"):
         run(recipe(method, count=3), path)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_the_papers_protocol(method: str, recipe: Recipe) -> None:
+    """What a protocol says of packing is not asked for by whoever asks for the protocol."""
+    assert callable(method_of(recipe(method, protocol="paper")))
 
 
 def test_what_a_method_has_no_place_for_is_refused(recipe: Recipe, tmp_path: Path) -> None:
