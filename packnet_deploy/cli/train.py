@@ -35,9 +35,10 @@ def command(context: click.Context, /, recipe: Path | None, resume: bool, list_a
     packnet train --resume                     whatever was interrupted here
 
     Flags win over the recipe. A new pack begins with the pretrained network itself as task 'pretrained', half of its
-    weights freed; --start task leaves that out. --epochs 0 --retrain-epochs 0 takes any trained network as task 1.
-    Beside birds.pack, birds.train/ keeps logs, results and the checkpoint. Several GPUs or processes:
-    torchrun --nproc-per-node N -m packnet_deploy train ...
+    weights freed, as a base for the tasks you add. Who needs that network's own task too adds --reference DIR (any
+    images, labels unused) or trains it on its own (--start task --epochs 0 --data imagenet:DIR). --protocol paper is
+    the paper's. Beside birds.pack, birds.train/ keeps logs, results and the checkpoint, birds.pretrained.safetensors
+    what added tasks start from. Several GPUs or processes: torchrun --nproc-per-node N -m packnet_deploy train ...
     """
     if list_archs:
         _print_archs()

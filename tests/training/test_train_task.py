@@ -152,7 +152,8 @@ def test_test_images_are_looked_at_and_decide_nothing(
 def test_a_recipes_log_and_results(tmp_path: Path, coloured: Coloured) -> None:
     path = tmp_path / "p.pack"
     folders = coloured("a"), coloured("b", classes=3)
-    one, two = train_tasks(recipe(*folders), path, Silent())
+    steps = {"schedule": "step", "warmup": 0.0, "retrain_lr_factor": 0.1}
+    one, two = train_tasks(recipe(*folders, **steps), path, Silent())
     assert (one.task, two.task, two.change) == ("a", "b", {"a": 0.0})
     folder = TrainFolder.beside(path)
     assert sorted(entry.name for entry in folder.path.iterdir()) == ["log.csv", "results.csv", "tasks.json"]
