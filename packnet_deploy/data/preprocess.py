@@ -1,10 +1,10 @@
 """From an image to a network's input pixels, as an ``InputSpec`` says: turn, resize, cut, mirror.
 
 Modes and bit depths are ``modes.py``'s, normalisation is ``InputSpec.normalise``. The pixels equal those of well-known
-libraries on a PIL image, bit for bit, by framing: ``crop``, torchvision's ``Resize(spec.resize)`` and ``CenterCrop``;
-``whole``, its ``Resize((height, width))``; ``pad``, Pillow's ``ImageOps.contain`` and then ``CenterCrop``, which pads.
-A side shorter than the cut is filled evenly. A spec of one channel sees the image in grey (ITU-R 601 luma) before the
-resize.
+libraries on a PIL image, bit for bit, if they too resize across first and then down; by framing: ``crop``,
+torchvision's ``Resize(spec.resize)`` and ``CenterCrop``; ``whole``, its ``Resize((height, width))``; ``pad``, Pillow's
+``ImageOps.contain`` and then ``CenterCrop``, which pads. A side shorter than the cut is filled evenly. A spec of one
+channel sees the image in grey (ITU-R 601 luma) before the resize.
 """
 
 from __future__ import annotations
@@ -46,9 +46,12 @@ def resized(image: Image, spec: InputSpec) -> Pixels:
         image = upright(image)
     if spec.shape[0] == 1:
         image = image.convert("L")
-    size = _size(image.size, spec)
-    if size != image.size:
-        image = image.resize(size, pillow().Resampling.BILINEAR)
+    columns, rows = _size(image.size, spec)
+    # Across, then down, each for itself: from version 13 on Pillow does some images the other way round where it is
+    # asked for both at once, and a pixel here and there rounds to another value.
+    for size in ((columns, image.height), (columns, rows)):
+        if size != image.size:
+            image = image.resize(size, pillow().Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
