@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Measure a task's errors on images, in ONNX Runtime.
 
-    Uses the pack alone, no PyTorch; images are prepared exactly as in training.
+    Uses the pack alone, no PyTorch; images are prepared exactly as in the task's training, as packnet inspect shows.
     """
     from packnet_deploy.cli.show import percent
 
@@ -42,6 +42,8 @@ def command(
     )
     for path in found.skipped:
         click.echo(f"{task}: left out, cannot be read: {path}")
+    for note in found.notes:
+        click.echo(f"{task}: {note}")
     images = f"{found.images:,} images of {data}, {found.classes} classes"
     click.echo(f"{task}: top-1 error {percent(found.top1)}, top-5 error {percent(found.top5)}  ({images})")
 
@@ -54,6 +56,7 @@ class Measured(NamedTuple):
     images: int
     classes: int
     skipped: tuple[str, ...]  # images left out because they cannot be read
+    notes: tuple[str, ...] = ()  # what the user should know of the figure
 
 
 def measure(
@@ -85,4 +88,6 @@ def measure(
                 best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
                 hits = best == labels[:, None]
                 top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
-    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped)
+    unboxed = "trained on images cut to bounding boxes, which these do not have: they are seen whole"
+    notes = (unboxed,) if spec.boxes and not images.boxed else ()
+    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped, notes)

@@ -20,6 +20,7 @@ CHOICES = {
     "start": ("network", "task"),
     "init": ("pretrained", "zero"),
     "pattern": ("2:4",),
+    "framing": ("crop", "whole", "pad"),
     "layers": ("all", "fc", "classifier"),
     "separate": ("biases", "norm", "none"),
     "protocol": ("tuned", "paper"),
@@ -87,6 +88,12 @@ class ImageOptions:
         "(imagenet, places365, cub200, cars, flowers102, imagefolder), or builtin:NAME.",
     )
     image_size: int | None = option(None, "Side of the input in pixels, for a new pack.  [default: the network's own]")
+    framing: str | None = option(
+        None,
+        "How images are brought to the input: crop (the shorter side fits, the middle is seen), whole (squashed) or "
+        "pad (all is seen, the rest is black). Kept with the task.  [default: whole where the set has bounding boxes, "
+        "to which its images are cut; else crop]",
+    )
     val_fraction: float | None = option(
         None,
         "How much of each class's training images to hold out for choosing epochs, where a set brings no such images. "
