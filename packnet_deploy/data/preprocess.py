@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]  # [channels, height, width]
 
-DRAWS = 3  # random numbers that one augmented image takes: row, column, mirror
+DRAWS = 3  # random numbers that a cut and the mirror take: row, column, mirror
 
 
 def centre(image: Image, spec: InputSpec) -> Pixels:
@@ -62,7 +62,7 @@ def centre_cut(pixels: Pixels, spec: InputSpec) -> Pixels:
     return _cut(pixels, _middle(full_height, height), _middle(full_width, width), spec)
 
 
-def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64], flip: bool) -> Pixels:
+def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64]) -> Pixels:
     """An ``h x w`` part of uint8 ``[c, H, W]`` chosen by ``draws``; a view where nothing is padded.
 
     Args:
@@ -70,8 +70,12 @@ def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64], 
     """
     (_, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
     top, left = _offset(full_height, height, draws[0]), _offset(full_width, width, draws[1])
-    cut = _cut(pixels, top, left, spec)
-    return cut[:, :, ::-1] if flip and draws[2] < 0.5 else cut
+    return _cut(pixels, top, left, spec)
+
+
+def mirrored(pixels: Pixels, draws: npt.NDArray[np.float64]) -> Pixels:
+    """Half of all images from right to left, by ``random_cut``'s draws; a view."""
+    return pixels[:, :, ::-1] if draws[2] < 0.5 else pixels
 
 
 def _size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:

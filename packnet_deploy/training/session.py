@@ -96,6 +96,7 @@ def images_of(
         options.workers,
         session.device,
         share=(session.world.rank, session.world.size),
+        augment=options.augment,
     )
     val, test = (eval_loader(split, options, network, session) for split in (data.val, data.test))
     return Images(data.classes, spec, train, val, test, data.skipped)
