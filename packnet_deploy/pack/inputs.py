@@ -28,6 +28,7 @@ _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max
 
 # What a description without the field means: the images were treated so before there was one.
 _UNSAID: dict[str, Any] = {"framing": "crop", "fill": 0, "boxes": False, "exif_orientation": False}
+_KINDS = {str: "a text", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,6 @@ def _of_type(name: str, value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise ArtefactError(f"input {name}: expected {_KINDS[kind]}, got {_short(value)}")
     return value
-
-
-_KINDS = {str: "a text", int: "a whole number", bool: "true or false"}
 
 
 def _short(value: object) -> str:
