@@ -70,7 +70,7 @@ void print_best(const std::vector<std::string>& names, const float* logits) {
 
 void classify(packnet::Engine& engine, const std::string& task, const std::vector<std::string>& files, bool bench) {
     engine.set_task(task);
-    const std::vector<float> images = read_images(engine.input(), files);
+    const std::vector<float> images = read_images(engine.input(task), files);
     if (bench) {
         std::vector<double> times;
         for (int run = -kWarmUp; run < kMeasured; ++run) {

@@ -12,9 +12,9 @@ public:
     /// @throws packnet::Error  not there, or no image.
     explicit PictureFile(const std::string& path);
 
-    packnet::Picture picture() const { return {pixels_.get(), width_, height_, 3}; }
+    packnet::Picture picture() const { return {pixels_.get(), width_, height_, 3, orientation_}; }
 
 private:
-    int width_ = 0, height_ = 0;
+    int width_ = 0, height_ = 0, orientation_ = 1;
     std::unique_ptr<std::uint8_t, void (*)(void*)> pixels_;
 };

@@ -89,7 +89,7 @@ Share check_share(const TensorFile& file, const std::string& name, Free& free) {
 }  // namespace
 
 Chain check_chain(const Pack& pack, const std::vector<Bytes>& files) {
-    Chain chain{{}, pack.parameters, {}};
+    Chain chain{{}, pack.parameters, pack.input, {}};
     std::vector<Free> free = all_free(pack.parameters, !files.empty());
     for (std::size_t position = 0; position < files.size(); ++position) {
         TensorFile file = parse_tensor_file((pack.path / pack.tasks[position].file()).string(), files[position]);

@@ -34,6 +34,7 @@ struct Delta {
 struct Chain {
     std::vector<MappedFile> mappings;  // what the deltas point into; empty where a test holds the bytes
     std::vector<Parameter> parameters;
+    InputSpec input;  // the pack's
     std::vector<Delta> deltas;
 };
 

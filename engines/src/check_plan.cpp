@@ -1,7 +1,6 @@
 #include "check_plan.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "text.h"
 
@@ -21,14 +20,6 @@ std::string joined(const std::vector<std::string>& texts) {
     return all;
 }
 
-/// A pack's input at the image size of a plan: the shorter side is resized in proportion before the cut.
-InputSpec sized(InputSpec input, int size) {
-    const double scaled = static_cast<double>(input.resize) * size / std::min(input.height, input.width);
-    input.resize = static_cast<int>(std::nearbyint(scaled));  // half to even, as in Python
-    input.height = input.width = size;
-    return input;
-}
-
 }  // namespace
 
 void check_machine(const std::filesystem::path& plan, const Sidecar& sidecar, const Machine& machine) {
@@ -45,7 +36,7 @@ void check_pack(const std::filesystem::path& plan, const Sidecar& sidecar, const
     expect(plan, "graph_sha256", sidecar.graph_sha256, pack.graph_sha256,
            path + " has another backbone; give the pack it was built from");
     const bool as_packed = sidecar.input.sha256() == pack.input.sha256();
-    const InputSpec input = as_packed ? pack.input : sized(pack.input, sidecar.input.height);
+    const InputSpec input = as_packed ? pack.input : pack.input.sized(sidecar.input.height);
     expect(plan, "input_sha256", sidecar.input.sha256(), input.sha256(), path + " has another input");
     const auto shown = [](const auto& task) {
         return in_quotes(task.name) + " of " + std::to_string(task.classes) + " classes, sha256 " + task.sha256;

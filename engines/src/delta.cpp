@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "field.h"
 #include "json.h"
 #include "packnet/error.h"
 #include "text.h"
@@ -52,6 +53,22 @@ std::string parse_report(const TensorFile& file) {
     const Json report = parse_json(text, file.path, "damaged, metadata report");
     if (!report.is_object()) throw Error(file.path, "report", "an object", shown(report));
     return text;
+}
+
+std::optional<InputSpec> parse_own_input(const TensorFile& file) {
+    const auto found = file.metadata.find("input");
+    if (found == file.metadata.end()) return std::nullopt;
+    const Json json = parse_json(found->second, file.path, "damaged, metadata input");
+    return parse_input({file.path, "input", json});
+}
+
+void check_own_input(const TensorFile& file, const InputSpec& own, const InputSpec& packs) {
+    const auto shape = [](const InputSpec& spec) { return listed({spec.channels, spec.height, spec.width}); };
+    if (shape(own) != shape(packs)) {
+        throw Error(file.path, "input.shape", shape(packs) + ", the network's", shape(own),
+                    "use a delta made from this very pack");
+    }
+    if (own.sha256() == packs.sha256()) throw Error(file.path, "input: it is the pack's, so it must be left out");
 }
 
 std::string expected_and_got(const std::string& text) { return text.empty() ? "none" : in_quotes(text); }
@@ -106,7 +123,8 @@ DeltaHeader parse_header(const TensorFile& file) {
                        sha256_field(file, "graph_sha256"),
                        sha256_field(file, "input_sha256"),
                        sha256_field(file, "frozen_sha256"),
-                       parse_report(file)};
+                       parse_report(file),
+                       parse_own_input(file)};
     if (!is_task_name(header.task))
         throw Error(file.path, "task name", "letters, digits, '.', '_', '-'", in_quotes(header.task));
     if (!header.parent.empty()) sha256_field(file, "parent");
@@ -132,6 +150,7 @@ void check_place(const TensorFile& file, const DeltaHeader& header, const Pack& 
                         "use a delta made from this very pack");
         }
     }
+    if (header.input) check_own_input(file, *header.input, pack.input);
 }
 
 void check_tensors(const TensorFile& file, const DeltaHeader& header, const std::vector<Parameter>& parameters,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,14 +19,16 @@ struct DeltaHeader {
     std::vector<std::string> classes;
     std::string parent;  // empty for task 1
     std::string graph_sha256, input_sha256, frozen_sha256;
-    std::string report;  // a JSON object
+    std::string report;              // a JSON object
+    std::optional<InputSpec> input;  // how the task's images become the input; none: as the pack says
 };
 
 /// @throws Error  not a delta, of another version, or malformed.
 DeltaHeader parse_header(const TensorFile& file);
 
 /// That a delta belongs behind the first `position` deltas of `pack`, under the name that pack.json gives it.
-/// @throws Error  another backbone, input, index, parent, name or number of classes.
+/// @throws Error  another backbone, input, index, parent, name or number of classes, or an input of its own that the
+///                network does not take or the pack has already.
 void check_place(const TensorFile& file, const DeltaHeader& header, const Pack& pack, std::size_t position);
 
 /// Every tensor but the masks and values of packable parameters (chain.h has those).

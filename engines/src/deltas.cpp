@@ -69,7 +69,8 @@ TaskContent Deltas::content(int task) const {
                         {},
                         {probe.shape, detail::read_floats(probe)},
                         delta.header.frozen_sha256,
-                        delta.header.report};
+                        delta.header.report,
+                        delta.header.input.value_or(chain_->input)};
     content.tensors = shared();
     copy_group(delta.file, "own/", "", content.tensors);
     copy_group(delta.file, "head/", "head.", content.tensors);

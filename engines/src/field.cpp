@@ -12,6 +12,13 @@ namespace {
 
 constexpr std::int64_t kMaxSide = 1 << 14;  // of an image, pixels
 
+Framing parse_framing(const Field& field) {
+    for (Framing framing : {Framing::crop, Framing::whole, Framing::pad}) {
+        if (field.value == name_of(framing)) return framing;
+    }
+    field.refuse("one of crop, whole, pad");
+}
+
 }  // namespace
 
 void Field::refuse(const std::string& expected) const {
@@ -88,6 +95,14 @@ InputSpec parse_input(const Field& input) {
     spec.stddev = input.at("std").numbers(spec.channels, std::numeric_limits<float>::min());
     spec.resize = static_cast<int>(input.at("resize").integer(1, kMaxSide));
     input.at("layout").must_be("NCHW");
+    const auto says = [&](const char* key) { return input.value.contains(key); };
+    if (says("framing")) spec.framing = parse_framing(input.at("framing"));
+    if (says("fill")) spec.fill = static_cast<int>(input.at("fill").integer(0, 255));
+    if (says("boxes")) spec.boxes = input.at("boxes").truth();
+    spec.exif_orientation = says("exif_orientation") && input.at("exif_orientation").truth();
+    if (says("colours")) input.at("colours").must_be(spec.channels == 3 ? "RGB" : "L");
+    if (says("scale")) input.at("scale").integer(255, 255);
+    if (says("interpolation")) input.at("interpolation").must_be("bilinear");
     return spec;
 }
 

@@ -40,7 +40,7 @@ struct Field {
     std::vector<float> numbers(int channels, double least) const;
 };
 
-/// The description of a network's input, as pack.json and the sidecar of a plan have it.
+/// A description of an input, as pack.json, the delta of a task and the sidecar of a plan have it.
 InputSpec parse_input(const Field& input);
 
 }  // namespace packnet::detail

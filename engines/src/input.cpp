@@ -1,5 +1,7 @@
 #include "packnet/input.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "sha256.h"
@@ -36,10 +38,32 @@ std::size_t InputSpec::image_size() const {
     return static_cast<std::size_t>(channels) * static_cast<std::size_t>(height) * static_cast<std::size_t>(width);
 }
 
+const char* name_of(Framing framing) noexcept {
+    switch (framing) {
+        case Framing::whole: return "whole";
+        case Framing::pad: return "pad";
+        case Framing::crop: break;
+    }
+    return "crop";
+}
+
+InputSpec InputSpec::sized(int side) const {
+    InputSpec spec = *this;
+    const double scaled = static_cast<double>(resize) * side / std::min(height, width);
+    spec.resize = static_cast<int>(std::nearbyint(scaled));  // half to even, as in Python
+    spec.height = spec.width = side;
+    return spec;
+}
+
 std::string InputSpec::sha256() const {
-    const std::string text = "layout NCHW\nshape " + std::to_string(channels) + ' ' + std::to_string(height) + ' ' +
-                             std::to_string(width) + "\nmean" + hex_bits(mean) + "\nstd" + hex_bits(stddev) +
-                             "\nresize " + std::to_string(resize) + '\n';
+    std::string text = "layout NCHW\nshape " + std::to_string(channels) + ' ' + std::to_string(height) + ' ' +
+                       std::to_string(width) + "\nmean" + hex_bits(mean) + "\nstd" + hex_bits(stddev) + "\nresize " +
+                       std::to_string(resize) + '\n';
+    // What images were treated like before there was a choice goes without saying.
+    if (framing != Framing::crop) text += std::string("framing ") + name_of(framing) + '\n';
+    if (fill != 0) text += "fill " + std::to_string(fill) + '\n';
+    if (boxes) text += "boxes true\n";
+    if (exif_orientation) text += "exif_orientation true\n";
     detail::Sha256 hash;
     hash.update(text.data(), text.size());
     return hash.hex();

@@ -40,9 +40,8 @@ std::vector<Tap> make_taps(int from, int to, int offset, int count) {
     return taps;
 }
 
-/// Sum of weighted pixels that lie `stride` apart; black where the tap is empty.
+/// Sum of weighted pixels that lie `stride` apart.
 std::uint8_t sum(const Tap& tap, const std::uint8_t* pixels, std::size_t stride) {
-    if (tap.weights.empty()) return 0;
     int total = 1 << (kShift - 1);  // so that the shift rounds
     const std::uint8_t* pixel = pixels + static_cast<std::size_t>(tap.first) * stride;
     for (int weight : tap.weights) {
@@ -66,6 +65,50 @@ std::uint8_t seen(const std::uint8_t* pixel, int picture_channels, int channel, 
     return static_cast<std::uint8_t>((pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16);
 }
 
+struct Size {
+    int width, height;
+};
+
+/// What a picture of such a size is resized to.
+Size resized(const InputSpec& spec, Size picture) {
+    if (spec.framing == Framing::whole) return {spec.width, spec.height};
+    if (spec.framing == Framing::pad) {
+        const double width = picture.width, height = picture.height;
+        const auto rounded = [](double side) { return std::max(1, static_cast<int>(std::nearbyint(side))); };
+        if (width / height > static_cast<double>(spec.width) / spec.height) {
+            return {spec.width, rounded(height / width * spec.width)};
+        }
+        return {rounded(width / height * spec.height), spec.height};
+    }
+    const int shorter = std::min(picture.width, picture.height), longer = std::max(picture.width, picture.height);
+    const double product = static_cast<double>(spec.resize) * longer;  // exact: below 2^34
+    const int long_side = static_cast<int>(std::min(std::floor(product / shorter), 1e9));
+    const bool upright = picture.width <= picture.height;
+    return {upright ? spec.resize : long_side, upright ? long_side : spec.resize};
+}
+
+/// The picture's pixels as they are seen when it is held upright; `size` becomes theirs.
+std::vector<std::uint8_t> turned(const Picture& picture, Size& size) {
+    const int turn = picture.orientation;
+    const bool lies = turn >= 5, from_right = turn == 2 || turn == 3 || turn >= 7;
+    const bool from_below = turn == 3 || turn == 4 || turn == 6 || turn == 7;
+    size = lies ? Size{picture.height, picture.width} : Size{picture.width, picture.height};
+    const auto channels = static_cast<std::size_t>(picture.channels);
+    std::vector<std::uint8_t> pixels;
+    pixels.reserve(static_cast<std::size_t>(size.width) * static_cast<std::size_t>(size.height) * channels);
+    for (int y = 0; y < size.height; ++y) {
+        for (int x = 0; x < size.width; ++x) {
+            const int along = lies ? y : x, down = lies ? x : y;
+            const auto column = static_cast<std::size_t>(from_right ? picture.width - 1 - along : along);
+            const auto row = static_cast<std::size_t>(from_below ? picture.height - 1 - down : down);
+            const std::uint8_t* pixel =
+                picture.pixels + (row * static_cast<std::size_t>(picture.width) + column) * channels;
+            pixels.insert(pixels.end(), pixel, pixel + channels);
+        }
+    }
+    return pixels;
+}
+
 }  // namespace
 
 std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) {
@@ -75,13 +118,15 @@ std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) 
     for (int side : {picture.width, picture.height}) {
         if (side < 1 || side > kMaxSide) throw Error({}, "picture", "sides of 1..2^20 pixels", std::to_string(side));
     }
-    const int shorter = std::min(picture.width, picture.height), longer = std::max(picture.width, picture.height);
-    const double product = static_cast<double>(spec.resize) * longer;  // exact: below 2^34
-    const double stretched = std::floor(product / shorter);
-    const int long_side = static_cast<int>(std::min(stretched, 1e9));
-    const bool upright = picture.width <= picture.height;
-    const int width = upright ? spec.resize : long_side, height = upright ? long_side : spec.resize;
-
+    if (picture.orientation < 1 || picture.orientation > 8) {
+        throw Error({}, "picture", "an orientation of 1..8", std::to_string(picture.orientation));
+    }
+    if (spec.exif_orientation && picture.orientation > 1) {
+        Size size{};
+        const std::vector<std::uint8_t> pixels = turned(picture, size);
+        return centre(spec, {pixels.data(), size.width, size.height, picture.channels});
+    }
+    const auto [width, height] = resized(spec, {picture.width, picture.height});
     const auto columns = make_taps(picture.width, width, middle(width, spec.width), spec.width);
     const auto rows = make_taps(picture.height, height, middle(height, spec.height), spec.height);
     int first_row = picture.height, end_row = 0;  // rows of the picture that any row of the result is made of
@@ -93,6 +138,7 @@ std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) 
     const auto out_width = static_cast<std::size_t>(spec.width), in_width = static_cast<std::size_t>(picture.width);
     std::vector<std::uint8_t> line(in_width);
     std::vector<std::uint8_t> narrowed(static_cast<std::size_t>(picture.height) * out_width);  // sides: across first
+    const auto fill = static_cast<std::uint8_t>(spec.fill);
     std::vector<std::uint8_t> result;
     result.reserve(spec.image_size());
     for (int channel = 0; channel < spec.channels; ++channel) {
@@ -106,7 +152,10 @@ std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) 
             for (std::size_t x = 0; x < out_width; ++x) narrowed[row * out_width + x] = sum(columns[x], line.data(), 1);
         }
         for (const Tap& tap : rows) {
-            for (std::size_t x = 0; x < out_width; ++x) result.push_back(sum(tap, narrowed.data() + x, out_width));
+            for (std::size_t x = 0; x < out_width; ++x) {
+                const bool reached = !tap.weights.empty() && !columns[x].weights.empty();
+                result.push_back(reached ? sum(tap, narrowed.data() + x, out_width) : fill);
+            }
         }
     }
     return result;

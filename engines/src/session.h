@@ -41,6 +41,7 @@ struct SessionTask {
     std::string name;
     int index;
     std::vector<std::string> classes;  // names
+    InputSpec input;                   // at the plan's size
 };
 
 /// Any number of threads may call anything at the same time. As many contexts come to be as threads ever infer at once.

@@ -52,6 +52,7 @@ Json describe(const packnet::Deltas& deltas, const packnet::Bank& bank, const pa
             {"shapes", shapes},
             {"probe_logits", hash_of(content.probe_logits)},
             {"report", parsed(content.report)},
+            {"input_sha256", content.input.sha256()},
             {"stated_frozen_sha256", content.frozen_sha256},
             {"frozen_sha256", bank.sha256(entry.index - 1)}};
 }

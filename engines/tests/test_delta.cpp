@@ -17,6 +17,17 @@ Change metadata(const char* key, const std::string& value) {
     return [=](Forgery& delta) { delta.metadata[key] = value; };
 }
 
+/// One field of the task's own input description changed.
+Change own_input(const char* key, const Json& value) {
+    return [=](Forgery& delta) {
+        Json input = parsed(delta.metadata["input"].get<std::string>());
+        input[key] = value;
+        delta.metadata["input"] = text_of(input);
+    };
+}
+
+Json packs_input() { return parsed(read_file(golden_path() / "pack.json"))["input"]; }
+
 Change no_metadata(const char* key) {
     return [=](Forgery& delta) { delta.metadata.erase(key); };
 }
@@ -50,6 +61,13 @@ const Case kMetadata[] = {
     {"another version", metadata("version", "2"), "reads version 1: got '2'"},
     {"no version", no_metadata("version"), "got nothing"},
     {"another backbone", metadata("graph_sha256", kZeros), "graph_sha256 (the backbone): expected"},
+    {"an own input that is no JSON", metadata("input", "{"), "damaged, metadata input"},
+    {"an own input that is no object", metadata("input", "[]"), "input: expected an object"},
+    {"an own input of another shape", own_input("shape", {3, 17, 20}),
+     "input.shape: expected [3, 17, 19], the network's, got [3, 17, 20]"},
+    {"an own input that nobody could follow", own_input("framing", "zoom"), "input.framing: expected one of crop"},
+    {"an own input that is the pack's", [](Forgery& delta) { delta.metadata["input"] = text_of(packs_input()); },
+     "input: it is the pack's, so it must be left out"},
     {"another input", metadata("input_sha256", kZeros), "input_sha256 (image size and normalisation): expected"},
     {"another parent", metadata("parent", kZeros), "parent: expected"},
     {"no parent", no_metadata("parent"), "parent"},

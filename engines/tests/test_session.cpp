@@ -78,7 +78,7 @@ struct Stage {
     Session session;
 
     explicit Stage(packnet::BatchRange batch = {1, 1, 4}, packnet::Switch mode = packnet::Switch::refit)
-        : session(sidecar(batch, mode), {{"one", 1, {"a"}}, {"two", 2, {"b", "c"}}},
+        : session(sidecar(batch, mode), {{"one", 1, {"a"}, {}}, {"two", 2, {"b", "c"}, {}}},
                   [this] { return std::make_unique<StandInPlan>(world); }) {}
 
     static packnet::Sidecar sidecar(packnet::BatchRange batch, packnet::Switch mode) {

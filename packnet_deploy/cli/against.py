@@ -33,11 +33,11 @@ def compare(pack: Pack, tasks: list[str], against: str, data: str | None, option
         with OnnxRunner(models) as tested:
             if against == "onnxrt":
                 with PackRunner(pack) as reference:
-                    return [agreement(tested, reference, task, _images(pack, data)) for task in tasks]
+                    return [agreement(tested, reference, task, _images(pack, task, data)) for task in tasks]
             found = []
             for task in tasks:
                 with _torch_runner(pack, task) as module:
-                    found.append(agreement(tested, module, task, _images(pack, data)))
+                    found.append(agreement(tested, module, task, _images(pack, task, data)))
             return found
 
 
@@ -70,7 +70,7 @@ def _torch_runner(pack: Pack, task: str) -> Iterator[Runner]:
         yield runner
 
 
-def _images(pack: Pack, data: str | None) -> Iterator[Float32Array]:
+def _images(pack: Pack, task: str, data: str | None) -> Iterator[Float32Array]:
     if data is None:
         from packnet_deploy.pack import probe_batch
 
@@ -80,5 +80,5 @@ def _images(pack: Pack, data: str | None) -> Iterator[Float32Array]:
     from packnet_deploy.data.batches import batches
 
     _, split = open_split(data)
-    for images, _ in batches(split, pack.input, BATCH):
+    for images, _ in batches(split, pack.task_input(task), BATCH):
         yield images

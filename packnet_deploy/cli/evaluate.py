@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Measure a task's errors on images, in ONNX Runtime.
 
-    Uses the pack alone, no PyTorch; images are prepared exactly as in training.
+    Uses the pack alone, no PyTorch; images are prepared exactly as in the task's training, as packnet inspect shows.
     """
     from packnet_deploy.cli.show import percent
 
@@ -42,6 +42,8 @@ def command(
     )
     for path in found.skipped:
         click.echo(f"{task}: left out, cannot be read: {path}")
+    for note in found.notes:
+        click.echo(f"{task}: {note}")
     images = f"{found.images:,} images of {data}, {found.classes} classes"
     click.echo(f"{task}: top-1 error {percent(found.top1)}, top-5 error {percent(found.top5)}  ({images})")
 
@@ -54,6 +56,7 @@ class Measured(NamedTuple):
     images: int
     classes: int
     skipped: tuple[str, ...]  # images left out because they cannot be read
+    notes: tuple[str, ...] = ()  # what the user should know of the figure
 
 
 def measure(
@@ -74,15 +77,17 @@ def measure(
     from packnet_deploy.export.api import export_task
     from packnet_deploy.runners.onnx import OnnxRunner
 
-    classes = pack.header(task).classes
+    classes, spec = pack.header(task).classes, pack.task_input(task)
     _, images = open_split(data, split, classes=classes, skip_bad_images=skip_bad_images)
     top1 = top5 = 0
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "task.onnx"
         export_task(pack, task, model)
         with OnnxRunner({task: model}, device=device) as runner:
-            for batch, labels in batches(images, pack.input, batch_size):
+            for batch, labels in batches(images, spec, batch_size):
                 best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
                 hits = best == labels[:, None]
                 top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
-    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped)
+    unboxed = "trained on images cut to bounding boxes, which these do not have: they are seen whole"
+    notes = (unboxed,) if spec.boxes and not images.boxed else ()
+    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped, notes)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new, and of TensorRT-RTX begin
 
@@ -84,6 +87,7 @@ def _describe_pack(path: Path) -> dict[str, Any]:
                 "sha256": entry.sha256,
                 "parent": header.parent,
                 "frozen_sha256": header.frozen_sha256,
+                "input": (header.input or pack.input).to_json(),
                 "report": dict(header.report),
             }
             for entry, header in zip(pack.tasks, headers, strict=True)
@@ -115,6 +119,7 @@ def _describe_delta(path: Path) -> dict[str, Any]:
         "owned": owned,
         "parent": header.parent,
         "graph_sha256": header.graph_sha256,
+        "input": None if header.input is None else header.input.to_json(),  # None: as the pack's
         "report": dict(header.report),
     }
 
@@ -200,6 +205,7 @@ def _print_pack(about: dict[str, Any]) -> None:
             task["sha256"][:12],
         )
     screen.print(tasks)
+    _print_inputs(screen, about)
     names = tuple(task["name"] for task in about["tasks"])
     columns = ("layer", "pattern") if patterned else ("layer",)
     layers = table("Owners of each layer's weights", columns, ("weights", *names, "free"))
@@ -210,6 +216,30 @@ def _print_pack(about: dict[str, Any]) -> None:
     screen.print(layers)
     for name in about["unlisted_files"]:
         screen.print(f"not part of the pack: {name} (left by an interrupted write; it can be deleted)")
+
+
+def _print_inputs(screen: Console, about: dict[str, Any]) -> None:
+    """How images become the input, a line for every way that some of the tasks have."""
+    ways: dict[str, list[str]] = {}
+    for task in about["tasks"] or [{"name": "", "input": about["input"]}]:
+        ways.setdefault(_way(task["input"]), []).append(task["name"])
+    for way, names in ways.items():
+        of = f" of {', '.join(names)}" if len(ways) > 1 else ""
+        screen.print(f"images{of}: {way}", soft_wrap=True)
+
+
+def _way(spec: dict[str, Any]) -> str:
+    """An input description in words, docs/format.md's in its order."""
+    side = "x".join(map(str, spec["shape"][1:]))
+    steps = ["cut to their bounding boxes"] if spec["boxes"] else []
+    steps += ["turned upright by EXIF"] if spec["exif_orientation"] else []
+    steps += {
+        "crop": [f"shorter side to {spec['resize']}, the middle {side} cut out"],
+        "whole": [f"squashed to {side}"],
+        "pad": [f"fitted into {side}, the rest filled with {spec['fill']}"],
+    }[spec["framing"]]
+    mean, std = (" ".join(f"{number:g}" for number in spec[key]) for key in ("mean", "std"))
+    return f"{', '.join(steps)}, normalised by mean {mean}, std {std}"
 
 
 def _test_error(report: dict[str, Any]) -> float | None:
@@ -229,6 +259,8 @@ def _print_delta(about: dict[str, Any]) -> None:
         f"{len(about['classes'])} classes, {about['owned']:,} weights, {size(about['bytes'])}",
         soft_wrap=True,
     )
+    way = "as the pack says" if about["input"] is None else _way(about["input"])
+    screen.print(f"{'images':<12} {way}", soft_wrap=True)
     for key in ("sha256", "parent", "graph_sha256"):
         screen.print(f"{key:<12} {about[key] or 'none'}", soft_wrap=True)
 

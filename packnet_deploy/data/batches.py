@@ -47,7 +47,7 @@ def pixel_batches(
         raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
 
     def prepared(index: int) -> npt.NDArray[np.uint8]:
-        return centre(split.image(index), spec, split.whole)
+        return centre(split.image(index, spec.boxes), spec)
 
     images = in_threads(prepared, range(len(split)), 2 * batch_size, threads)
     for start in range(0, len(split), batch_size):

@@ -92,7 +92,7 @@ def listed_split(
         names: paths in ``folder``, with slashes.
         labels: int64 ``[n]``, as the list counts them, from ``first`` on.
         boxes: float64 ``[n, 4]``: left, top, right, bottom in pixels, the last two exclusive. Fractions count as
-            whole pixels. Images with boxes are framed whole.
+            whole pixels.
 
     Raises:
         EnvironmentFault: nothing is listed, a label is out of range, a box is empty, a name leads out of the folder,
@@ -106,7 +106,7 @@ def listed_split(
         name, label = names[outside[0]], labels[outside[0]]
         raise EnvironmentFault(f"{source}: image {name!r}: expected class {first} to {last}, got {label}")
     paths = _paths(folder, names, source)
-    return FileSplit(labels - first, paths, _whole_pixels(boxes, names, source), whole=boxes is not None)
+    return FileSplit(labels - first, paths, _whole_pixels(boxes, names, source))
 
 
 def _whole_pixels(

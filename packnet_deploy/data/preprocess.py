@@ -1,11 +1,10 @@
-"""From an image to a network's input pixels: resize, cut, mirror. Normalisation is ``InputSpec.normalise``.
+"""From an image to a network's input pixels, as an ``InputSpec`` says: turn, resize, cut, mirror.
 
-The pixels equal those of torchvision's ``Resize(spec.resize)`` and ``CenterCrop`` on a PIL image, bit for bit: the
-shorter side becomes ``spec.resize`` (bilinear, antialiased), the longer one keeps the aspect ratio, rounded down,
-and a side shorter than the cut is padded with black, evenly. A spec of one channel sees the image in grey
-(ITU-R 601 luma) before the resize. Images framed whole (``ImageSplit.whole``) equal torchvision's
-``Resize((height, width))`` instead: nothing is cut off, the aspect is not kept, and in training they are mirrored only.
-Like torchvision's ImageFolder, EXIF orientation is not applied: a photo is seen the way its pixels are stored.
+Modes and bit depths are ``modes.py``'s, normalisation is ``InputSpec.normalise``. The pixels equal those of well-known
+libraries on a PIL image, bit for bit, if they too resize across first and then down; by framing: ``crop``,
+torchvision's ``Resize(spec.resize)`` and ``CenterCrop``; ``whole``, its ``Resize((height, width))``; ``pad``, Pillow's
+``ImageOps.contain`` and then ``CenterCrop``, which pads. A side shorter than the cut is filled evenly. A spec of one
+channel sees the image in grey (ITU-R 601 luma) before the resize.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from packnet_deploy.data.modes import upright
 from packnet_deploy.data.pillow import pillow
 from packnet_deploy.data.splits import ImageSplit
 from packnet_deploy.pack.inputs import InputSpec
@@ -24,30 +24,34 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]  # [channels, height, width]
 
-DRAWS = 3  # random numbers that one augmented image takes: row, column, mirror
+DRAWS = 3  # random numbers that a cut and the mirror take: row, column, mirror
 
 
-def centre(image: Image, spec: InputSpec, whole: bool = False) -> Pixels:
-    """The part of an image that evaluation sees: uint8 ``[c, h, w]``, contiguous."""
-    return np.ascontiguousarray(centre_cut(resized(image, spec, whole), spec))
+def centre(image: Image, spec: InputSpec) -> Pixels:
+    """The part of an image that evaluation sees: uint8 ``[c, h, w]``, contiguous.
+
+    Args:
+        image: in 8-bit RGB (or grey), cut to its bounding box already where ``spec.boxes`` says so.
+    """
+    return np.ascontiguousarray(centre_cut(resized(image, spec), spec))
 
 
-def resized(image: Image, spec: InputSpec, whole: bool = False) -> Pixels:
+def resized(image: Image, spec: InputSpec) -> Pixels:
     """The whole image, from which a view is cut: uint8 ``[c, H, W]``, a view of HWC memory.
 
-    Its shorter side is ``spec.resize`` long; or, with ``whole``, it is as large as the network's input, so that the
-    only cut there is takes all of it.
+    Its shorter side is ``spec.resize`` long; with another framing than ``crop`` it fits into the network's input, so
+    that the only cut there is takes all of it.
     """
+    if spec.exif_orientation:
+        image = upright(image)
     if spec.shape[0] == 1:
         image = image.convert("L")
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    longer = int(spec.resize * long / short)
-    size = (spec.resize, longer) if width <= height else (longer, spec.resize)
-    if whole:
-        size = (spec.shape[2], spec.shape[1])
-    if size != image.size:
-        image = image.resize(size, pillow().Resampling.BILINEAR)
+    columns, rows = _size(image.size, spec)
+    # Across, then down, each for itself: from version 13 on Pillow does some images the other way round where it is
+    # asked for both at once, and a pixel here and there rounds to another value.
+    for size in ((columns, image.height), (columns, rows)):
+        if size != image.size:
+            image = image.resize(size, pillow().Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -55,10 +59,10 @@ def resized(image: Image, spec: InputSpec, whole: bool = False) -> Pixels:
 def centre_cut(pixels: Pixels, spec: InputSpec) -> Pixels:
     """The middle ``h x w`` of uint8 ``[c, H, W]``; a view where nothing is padded."""
     (_, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
-    return _cut(pixels, _middle(full_height, height), _middle(full_width, width), height, width)
+    return _cut(pixels, _middle(full_height, height), _middle(full_width, width), spec)
 
 
-def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64], flip: bool) -> Pixels:
+def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64]) -> Pixels:
     """An ``h x w`` part of uint8 ``[c, H, W]`` chosen by ``draws``; a view where nothing is padded.
 
     Args:
@@ -66,8 +70,26 @@ def random_cut(pixels: Pixels, spec: InputSpec, draws: npt.NDArray[np.float64], 
     """
     (_, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
     top, left = _offset(full_height, height, draws[0]), _offset(full_width, width, draws[1])
-    cut = _cut(pixels, top, left, height, width)
-    return cut[:, :, ::-1] if flip and draws[2] < 0.5 else cut
+    return _cut(pixels, top, left, spec)
+
+
+def mirrored(pixels: Pixels, draws: npt.NDArray[np.float64]) -> Pixels:
+    """Half of all images from right to left, by ``random_cut``'s draws; a view."""
+    return pixels[:, :, ::-1] if draws[2] < 0.5 else pixels
+
+
+def _size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
+    """Width and height that an image of such a size is resized to."""
+    (width, height), (_, rows, columns) = size, spec.shape
+    if spec.framing == "whole":
+        return columns, rows
+    if spec.framing == "pad":
+        if width / height > columns / rows:
+            return columns, max(1, round(height / width * columns))
+        return max(1, round(width / height * rows)), rows
+    short, long = min(width, height), max(width, height)
+    longer = int(spec.resize * long / short)
+    return (spec.resize, longer) if width <= height else (longer, spec.resize)
 
 
 class ResizedImages:
@@ -80,7 +102,7 @@ class ResizedImages:
         return len(self._split)
 
     def __getitem__(self, index: int) -> Pixels:
-        return resized(self._split.image(index), self._spec, self._split.whole)
+        return resized(self._split.image(index, self._spec.boxes), self._spec)
 
 
 def _middle(full: int, part: int) -> int:
@@ -93,14 +115,14 @@ def _offset(full: int, part: int, draw: float) -> int:
     return int(draw * (full - part + 1)) if full >= part else _middle(full, part)
 
 
-def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
-    """``pixels[:, top : top + height, left : left + width]``, with black where that lies outside."""
-    channels, full_height, full_width = pixels.shape
+def _cut(pixels: Pixels, top: int, left: int, spec: InputSpec) -> Pixels:
+    """The ``h x w`` of ``pixels`` that begin at ``top``, ``left``; ``spec.fill`` where that lies outside."""
+    (channels, full_height, full_width), (_, height, width) = pixels.shape, spec.shape
     bottom, right = top + height, left + width
     if top >= 0 and left >= 0 and bottom <= full_height and right <= full_width:
         return pixels[:, top:bottom, left:right]
     inside = pixels[:, max(top, 0) : bottom, max(left, 0) : right]
-    padded = np.zeros((channels, height, width), np.uint8)
+    padded = np.full((channels, height, width), spec.fill, np.uint8)
     row, column = max(-top, 0), max(-left, 0)
     padded[:, row : row + inside.shape[1], column : column + inside.shape[2]] = inside
     return padded

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from packnet_deploy.data.modes import in_rgb
 from packnet_deploy.data.pillow import pillow
 from packnet_deploy.errors import EnvironmentFault
 
@@ -31,21 +32,26 @@ class ImageSplit(ABC):
 
     Attributes:
         labels: int64 ``[n]``, indices into the classes of the set.
-        whole: how the images are framed. True: the network sees all of each, resized to its input whatever the
-            aspect, as tight crops should be. False: a cut of each, resized to ``InputSpec.resize`` (preprocess.py).
         skipped: files of this part that were left out because they cannot be read; a subset's is empty.
     """
 
     labels: npt.NDArray[np.int64]
-    whole: bool = field(default=False, kw_only=True)
     skipped: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def boxed(self) -> bool:
+        """Whether the set has bounding boxes, to which its images are cut before anything else."""
+        return False
+
     @abstractmethod
-    def image(self, index: int) -> Image:
-        """Image ``index`` in RGB.
+    def image(self, index: int, boxed: bool = True) -> Image:
+        """Image ``index`` in 8-bit RGB, as it is stored: not yet turned upright.
+
+        Args:
+            boxed: cut to its bounding box, where the set has one for it.
 
         Raises:
             EnvironmentFault: the image cannot be read, or Pillow is missing.
@@ -65,21 +71,25 @@ class FileSplit(ImageSplit):
     """Image files, opened when asked for.
 
     Attributes:
-        boxes: the part of each image that counts, int64 ``[n, 4]``: left, top, right, bottom in pixels, the last two
-            exclusive. What of a box lies outside its image is cut off. None: the whole images.
+        boxes: the part of each image that counts, int64 ``[n, 4]``: left, top, right, bottom in pixels as they are
+            stored, the last two exclusive. What of a box lies outside its image is cut off. None: the whole images.
     """
 
     paths: tuple[str, ...]
     boxes: npt.NDArray[np.int64] | None = None
 
-    def image(self, index: int) -> Image:
+    @property
+    def boxed(self) -> bool:
+        return self.boxes is not None
+
+    def image(self, index: int, boxed: bool = True) -> Image:
         path = self.paths[index]
         opener = pillow()
         try:
             with opener.open(path) as image:
-                part = image if self.boxes is None else image.crop(_inside(self.boxes[index].tolist(), image.size))
-                rgb: Image = part.convert("RGB")
-                return rgb
+                if boxed and self.boxes is not None:
+                    return in_rgb(image.crop(_inside(self.boxes[index].tolist(), image.size)))
+                return in_rgb(image)
         except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything
             reason = "its content is no image format known here"
             if not isinstance(error, opener.UnidentifiedImageError):
@@ -109,7 +119,7 @@ class ArraySplit(ImageSplit):
     pixels: npt.NDArray[np.uint8]
     source: str
 
-    def image(self, index: int) -> Image:
+    def image(self, index: int, boxed: bool = True) -> Image:
         image: Image = pillow().fromarray(self.pixels[index])
         return image
 

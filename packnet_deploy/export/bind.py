@@ -53,6 +53,6 @@ def bind_task(pack: Pack, task: str, options: ExportOptions) -> tuple[BoundModel
     tensors = {name: weights.tensors[name] for name in weight_inputs(graph)}
     fold_normalisation_in_place(graph, tensors)
     drop_weight_inputs(graph)
-    describe_task_in_place(model, pack, options, pack.task(task), weights.classes)
+    describe_task_in_place(model, pack, options, pack.task(task), weights.classes, weights.input)
     type_graph_in_place(model, options.type)
     return BoundModel(model, typed_tensors(tensors, options.type)), weights.probe_logits

@@ -27,6 +27,7 @@ from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import Precision
 from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
 
 SMALLEST_SCALE = 1e-6  # far above float32's and far below any scale that a network's output could depend on
@@ -38,6 +39,7 @@ class TaskSide:
 
     entry: TaskEntry
     classes: tuple[str, ...]
+    input: InputSpec  # how its images become the input
     tensors: Tensors  # head, biases, normalisation that could not be folded: every input that is not in the bank
     ratios: Tensors  # by weight, where the task's scale is not the bank's; shaped to broadcast over the weight
     probe_logits: npt.NDArray[np.float32]  # [probe images, classes]
@@ -83,7 +85,7 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
     with pack.chain(len(pack.tasks)) as chain:
         sides = [
             (
-                header.classes,
+                header,
                 {name: file.read(name) for name in file.entries if name.startswith(("own/", "head/"))},
                 file.read("probe/logits"),
             )
@@ -91,12 +93,12 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
         ]
     inputs = weight_inputs(graph)
     own_tensors: list[Tensors] = []
-    for classes, arrays, _ in sides:
+    for header, arrays, _ in sides:
         small = {
             **bank.shared,
             **{name.removeprefix("own/").replace("head/", "head."): a for name, a in arrays.items()},
         }
-        expect_fit(graph, {**bank.values, **small}, len(classes))
+        expect_fit(graph, {**bank.values, **small}, len(header.classes))
         own_tensors.append({name: small[name] for name in inputs if name in small})
 
     folds = fold_graph_in_place(graph, {name: tuple(sizes) for name, sizes in inputs.items()})
@@ -106,7 +108,7 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
         if name in bank.values:
             scale_in_place(bank.values[name], scale)
     tasks = []
-    for entry, (classes, _, probe_logits), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
+    for entry, (header, _, probe_logits), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
         factors = fold_biases_in_place(folds, tensors)
         ratios = {}
         for name, factor in factors.items():
@@ -115,7 +117,8 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
                 scale_in_place(tensors[name], factor)
             elif np.any(factor != scales[name]):
                 ratios[name] = (factor / scales[name]).astype(np.float32)
-        tasks.append(TaskSide(entry, classes, tensors, ratios, probe_logits))
+        spec = header.input or pack.input
+        tasks.append(TaskSide(entry, header.classes, spec, tensors, ratios, probe_logits))
     owners = {name: owner - np.uint8(1) for name, owner in bank.owners.items()}  # 0, free, becomes 255
     return FoldedBank(model, bank.values, owners, tuple(tasks), tuple(folds))
 

@@ -116,7 +116,7 @@ def _bind(pack: Pack, bank: FoldedBank, side: TaskSide, options: ExportOptions) 
     model = ModelProto()
     model.CopyFrom(bank.model)
     mask_weights_in_place(model.graph, bank.values, side.ratios, TASK, options.engine)
-    describe_task_in_place(model, pack, options, side.entry, side.classes)
+    describe_task_in_place(model, pack, options, side.entry, side.classes, side.input)
     type_graph_in_place(model, options.type)
     tensors: dict[str, npt.NDArray[Any]] = {**side.tensors, TASK: np.array(side.entry.index - 1, np.uint8)}
     tensors |= {ratio_name(name): ratio for name, ratio in side.ratios.items()}

@@ -13,29 +13,35 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
+from packnet_deploy import __version__
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.skeleton import at_size
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
 
 
 def describe_task_in_place(
-    model: ModelProto, pack: Pack, options: ExportOptions, entry: TaskEntry, classes: Sequence[str]
+    model: ModelProto, pack: Pack, options: ExportOptions, entry: TaskEntry, classes: Sequence[str], spec: InputSpec
 ) -> None:
-    """For a model of one task: ``task`` is its name, ``classes`` a list of class names."""
+    """For a model of one task: ``task`` is its name, ``classes`` a list of class names, ``preprocessing`` its input."""
     model.graph.name = entry.name
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(classes)
-    _describe(model, pack, options, entry, {"task": entry.name, "classes": _json(list(classes))})
+    own = {"task": entry.name, "classes": _json(list(classes)), "preprocessing": _json(_input(spec, options))}
+    _describe(model, pack, options, entry, own)
 
 
 def describe_tasks_in_place(
-    model: ModelProto, pack: Pack, options: ExportOptions, tasks: Sequence[tuple[TaskEntry, Sequence[str]]]
+    model: ModelProto, pack: Pack, options: ExportOptions, tasks: Sequence[tuple[TaskEntry, Sequence[str], InputSpec]]
 ) -> None:
-    """For a selector: ``tasks`` is a list of ``{"name", "classes"}``, the first for task 1 and so on."""
+    """For a selector: ``tasks`` is a list of ``{"name", "classes", "preprocessing"}``, the first for task 1."""
     model.graph.name = "selector"
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = max(len(classes) for _, classes in tasks)
-    listed = [{"name": entry.name, "classes": list(classes)} for entry, classes in tasks]
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = max(len(classes) for _, classes, _ in tasks)
+    listed = [
+        {"name": entry.name, "classes": list(classes), "preprocessing": _input(spec, options)}
+        for entry, classes, spec in tasks
+    ]
     _describe(model, pack, options, tasks[-1][0], {"tasks": _json(listed)})
 
 
@@ -61,17 +67,21 @@ def metadata_of(model: ModelProto) -> dict[str, str]:
 
 def _describe(model: ModelProto, pack: Pack, options: ExportOptions, last: TaskEntry, own: dict[str, str]) -> None:
     """``last`` is the last delta that went into the model; through its parents it stands for the pack's state."""
+    model.producer_name, model.producer_version = "packnet-deploy", __version__
     onnx.helper.set_model_props(
         model,
         {
             **own,
-            "preprocessing": json.dumps(input_spec(pack, options).to_json(), sort_keys=True),
             "packnet.layout": options.layout,
             "packnet.precision": options.precision,
             "packnet.delta_sha256": last.sha256,
             "packnet.graph_sha256": pack.manifest.graph_sha256,
         },
     )
+
+
+def _input(spec: InputSpec, options: ExportOptions) -> dict[str, Any]:
+    return dict(sorted(at_size(spec, options).to_json().items()))
 
 
 def _json(value: Any) -> str:

@@ -68,7 +68,8 @@ def bind_selector(pack: Pack, bank: FoldedBank, options: ExportOptions) -> Bound
     for node in reversed(front):
         graph.node.insert(0, node)
     graph.input.append(helper.make_tensor_value_info(TASK, TensorProto.INT32, [1]))
-    describe_tasks_in_place(model, pack, options, [(side.entry, side.classes) for side in bank.tasks])
+    described = [(side.entry, side.classes, side.input) for side in bank.tasks]
+    describe_tasks_in_place(model, pack, options, described)
     type_graph_in_place(model, options.type)
     return BoundModel(model, typed_tensors(tensors, options.type))
 

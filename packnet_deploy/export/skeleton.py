@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,13 @@ IMAGES, LOGITS = "images", "logits"
 
 
 def input_spec(pack: Pack, options: ExportOptions) -> InputSpec:
-    """The pack's input at the image size asked for; the shorter side is resized in proportion before the crop."""
-    if options.image_size is None:
-        return pack.input
-    channels, height, width = pack.input.shape
-    size = options.image_size
-    resize = round(pack.input.resize * size / min(height, width))
-    return replace(pack.input, shape=(channels, size, size), resize=resize)
+    """The pack's input at the image size asked for."""
+    return at_size(pack.input, options)
+
+
+def at_size(spec: InputSpec, options: ExportOptions) -> InputSpec:
+    """An input description, the pack's or a task's, at the image size asked for."""
+    return spec if options.image_size is None else spec.sized(options.image_size)
 
 
 def load_skeleton(pack: Pack, options: ExportOptions) -> ModelProto:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero
-from packnet_deploy.pack.inputs import PROBE_IMAGES
+from packnet_deploy.pack.inputs import PROBE_IMAGES, InputSpec
 from packnet_deploy.pack.manifest import Manifest, ParamSpec, check_sha256, is_task_name
 from packnet_deploy.pack.owners import MAX_TASKS, OwnerMap
 from packnet_deploy.pack.reading import is_printable, parse_json
@@ -45,6 +45,7 @@ class NewTask:
         frozen_sha256: ``bank_sha256`` of the live module's earlier tasks, taken after training this one.
         value_dtype: how the values are stored: float32, float16, bfloat16. ``weights`` must survive it unchanged.
         report: figures of the training run (accuracies and the like), kept for ``packnet inspect``; JSON.
+        input: how this task's images become the input, where that is not as the pack says. None: as the pack says.
     """
 
     name: str
@@ -58,6 +59,7 @@ class NewTask:
     own: Arrays = field(default_factory=dict)
     value_dtype: str = "float32"
     report: Mapping[str, Any] = field(default_factory=dict)
+    input: InputSpec | None = None
 
 
 def write_delta(file: BinaryIO, task: NewTask, manifest: Manifest) -> None:
@@ -88,6 +90,8 @@ def write_delta(file: BinaryIO, task: NewTask, manifest: Manifest) -> None:
         "frozen_sha256": task.frozen_sha256,
         "report": json.dumps(task.report, sort_keys=True, ensure_ascii=False),
     }
+    if task.input is not None and task.input.sha256 != manifest.input.sha256:
+        metadata["input"] = json.dumps(task.input.to_json(), sort_keys=True)
     write_tensors(file, tensors, metadata)
 
 
@@ -121,6 +125,7 @@ class DeltaHeader:
     input_sha256: str
     frozen_sha256: str
     report: Mapping[str, Any]
+    input: InputSpec | None = None  # how the task's images become the input; None: as the pack says
 
     @classmethod
     def of(cls, file: TensorFile) -> DeltaHeader:
@@ -159,6 +164,7 @@ class DeltaHeader:
                 input_sha256=check_sha256(meta["input_sha256"]),
                 frozen_sha256=check_sha256(meta["frozen_sha256"]),
                 report=report,
+                input=InputSpec.from_json(parse_json(meta["input"]), str(where)) if "input" in meta else None,
             )
         except (KeyError, ValueError, RecursionError) as error:
             raise ArtefactError(f"{where}: damaged, metadata is missing or malformed ({error!r})") from error

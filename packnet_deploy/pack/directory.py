@@ -40,11 +40,13 @@ class TaskWeights:
         tensors: float32, by the name of the graph's input: packable weights materialised (zeros where the task
             owns nothing), the other parameters and buffers, ``head.weight`` and ``head.bias``.
         probe_logits: float32 ``[PROBE_IMAGES, classes]``.
+        input: how the task's images become the input; its own description, or the pack's.
     """
 
     tensors: dict[str, npt.NDArray[np.float32]]
     classes: tuple[str, ...]
     probe_logits: npt.NDArray[np.float32]
+    input: InputSpec
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Pack:
 
     @property
     def input(self) -> InputSpec:
+        """The network's input, and how images become it for every task that does not say otherwise."""
         return self.manifest.input
 
     @property
@@ -140,7 +143,13 @@ class Pack:
         entry = self.task(name)
         _check_hash(self.file(entry), entry.sha256, file_sha256(self.file(entry)))
         with TensorFile(self.file(entry)) as file:
-            return DeltaHeader.of(file)
+            header = DeltaHeader.of(file)
+            _check_own_input(file, header, self.manifest)
+            return header
+
+    def task_input(self, name: str) -> InputSpec:
+        """How one task's images become its input; its delta is hashed first."""
+        return self.header(name).input or self.input
 
     def capacity(self) -> tuple[LayerCapacity, ...]:
         """Who owns how much of every packable parameter; hashes and checks every delta, decodes none."""
@@ -162,7 +171,9 @@ class Pack:
             tensors |= _group(files[0], "shared")
             tensors |= _group(files[-1], "own")
             tensors |= {f"head.{key}": value for key, value in _group(files[-1], "head").items()}
-            return TaskWeights(tensors, chain[-1][1].classes, files[-1].read("probe/logits"))
+            header = chain[-1][1]
+            probe_logits = files[-1].read("probe/logits")
+            return TaskWeights(tensors, header.classes, probe_logits, header.input or self.input)
 
     def bank(self, through: int | None = None) -> WeightBank:
         """The weight bank of tasks 1..through (all by default).
@@ -200,6 +211,19 @@ def check_place(file: TensorFile, header: DeltaHeader, manifest: Manifest, posit
                 f"{file.path}: {what}: this pack has {expected or 'none'!r}, the delta was made for {got or 'none'!r}; "
                 "use a delta made from this very pack"
             )
+    _check_own_input(file, header, manifest)
+
+
+def _check_own_input(file: TensorFile, header: DeltaHeader, manifest: Manifest) -> None:
+    """Check that a task's own input description is of the network's shape, and differs from the pack's."""
+    own, packs = header.input, manifest.input
+    if own is not None and own.shape != packs.shape:
+        raise ArtefactError(
+            f"{file.path}: input shape: expected {list(packs.shape)}, the network's, got {list(own.shape)}; "
+            "use a delta made from this very pack"
+        )
+    if own is not None and own.sha256 == packs.sha256:
+        raise ArtefactError(f"{file.path}: input: it is the pack's, so it must be left out")
 
 
 def check_pattern(where: Path, param: ParamSpec, owner: OwnerMap) -> None:

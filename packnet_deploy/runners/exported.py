@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.export.metadata import metadata_of, read_model
@@ -21,6 +21,14 @@ class ExternalTensor:
     length: int  # bytes
     shape: tuple[int, ...]
     data_type: int  # in ONNX's numbering
+
+
+class Selectable(NamedTuple):
+    """One task of a selector, as its metadata has it."""
+
+    name: str
+    classes: tuple[str, ...]
+    preprocessing: Any  # an input description in JSON, not looked at yet; None where the model does not say
 
 
 def tasks_in(path: Path) -> dict[str, Path]:
@@ -39,7 +47,7 @@ def tasks_in(path: Path) -> dict[str, Path]:
     for file in files:
         expect_there(file)
         said = metadata_of(read_model(file))
-        names = [name for name, _ in selectable(said["tasks"], file)] if "tasks" in said else [said.get("task", "")]
+        names = [each.name for each in selectable(said["tasks"], file)] if "tasks" in said else [said.get("task", "")]
         for name in (name or file.stem for name in names):
             if name in found:
                 raise UsageError(f"{file}: task '{name}' is in {found[name]} as well; give one of the two")
@@ -47,16 +55,19 @@ def tasks_in(path: Path) -> dict[str, Path]:
     return found
 
 
-def selectable(text: str, file: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """The tasks of a selector in the order of their indices, each with its class names, from its metadata.
+def selectable(text: str, file: Path) -> list[Selectable]:
+    """The tasks of a selector in the order of their indices, from its metadata.
 
     Raises:
         ArtefactError: malformed.
     """
     try:
         listed: Any = json.loads(text)
-        tasks = [(str(item["name"]), tuple(map(str, item["classes"]))) for item in listed]
-    except (ValueError, KeyError, TypeError) as error:
+        tasks = [
+            Selectable(str(item["name"]), tuple(map(str, item["classes"])), item.get("preprocessing"))
+            for item in listed
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
             f"{file}: metadata 'tasks': expected a JSON list of names and classes, got {text[:60]!r}; export it again"
         ) from error

@@ -19,7 +19,7 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.export.session import open_session
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import Float32Array, check_images, check_task
-from packnet_deploy.runners.exported import expect_there, selectable
+from packnet_deploy.runners.exported import Selectable, expect_there, selectable
 from packnet_deploy.runners.mapped import MappedBank
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Served:
     session: onnxruntime.InferenceSession
     shape: tuple[int | None, ...]  # of `images`; None for a size the model leaves open
     index: Int32Array | None = None  # [1]
-    classes: tuple[str, ...] | None = None
+    selected: Selectable | None = None  # what the selector says of it
 
 
 class OnnxRunner:
@@ -106,7 +106,7 @@ class OnnxRunner:
             logits: Float32Array = served.session.run([OUTPUT], {INPUT: images})[0]
             return logits
         logits = served.session.run([OUTPUT], {INPUT: images, SELECT: served.index})[0]
-        return logits[:, : len(served.classes or ())]
+        return logits[:, : len(served.selected.classes if served.selected else ())]
 
     def input_shape(self, task: str) -> tuple[int | None, ...]:
         """The model's ``(n, c, h, w)``; None for a size it leaves open, as an export does for ``n``."""
@@ -122,8 +122,8 @@ class OnnxRunner:
         Raises:
             ArtefactError: the metadata's ``classes`` is not a JSON list of strings.
         """
-        if (selected := self._task(task).classes) is not None:
-            return selected
+        if (selected := self._task(task).selected) is not None:
+            return selected.classes
         names = self._parsed(task, "classes")
         if names is None:
             return None
@@ -137,7 +137,8 @@ class OnnxRunner:
         Raises:
             ArtefactError: the metadata's ``preprocessing`` is not an input description.
         """
-        spec = self._parsed(task, "preprocessing")
+        selected = self._task(task).selected
+        spec = self._parsed(task, "preprocessing") if selected is None else selected.preprocessing
         where = f"{self._models[task]}: metadata 'preprocessing'"
         return None if spec is None else InputSpec.from_json(spec, where)
 
@@ -212,7 +213,7 @@ def _served(task: str, path: Path, session: onnxruntime.InferenceSession) -> _Se
     if SELECT not in inputs:
         return _Served(path, session, shape)
     tasks = selectable(session.get_modelmeta().custom_metadata_map.get("tasks", ""), path)
-    for index, (name, classes) in enumerate(tasks, start=1):
-        if name == task:
-            return _Served(path, session, shape, np.array([index], np.int32), classes)
-    raise UsageError(f"{path}: no task '{task}' in it; its tasks: {', '.join(name for name, _ in tasks)}")
+    for index, selected in enumerate(tasks, start=1):
+        if selected.name == task:
+            return _Served(path, session, shape, np.array([index], np.int32), selected)
+    raise UsageError(f"{path}: no task '{task}' in it; its tasks: {', '.join(known.name for known in tasks)}")

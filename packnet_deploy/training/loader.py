@@ -1,9 +1,9 @@
 """Images for training and for measuring while training, as float32 batches on the training device.
 
-The order of an epoch and every random cut and mirror are drawn here, in the main process, from (seed, epoch); image
-``i`` of epoch ``e`` therefore looks the same whatever the number of worker processes, and in a resumed run. A set
-that fits into ``MEMORY_LIMIT`` is decoded and resized once, in threads, and kept as uint8; a larger one is decoded by
-DataLoader workers in every epoch. Batches travel as uint8 and are normalised on the device.
+The order of an epoch and the random numbers of every augmentation are drawn here, in the main process, from (seed,
+epoch); image ``i`` of epoch ``e`` therefore looks the same whatever the number of worker processes, and in a resumed
+run. A set that fits into ``MEMORY_LIMIT`` is decoded and resized once, in threads, and kept as uint8; a larger one is
+decoded by DataLoader workers in every epoch. Batches travel as uint8 and are normalised on the device.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from packnet_deploy.data.batches import in_threads, pixel_batches, usable_cores
-from packnet_deploy.data.preprocess import DRAWS, Pixels, ResizedImages, random_cut
+from packnet_deploy.data.preprocess import DRAWS, Pixels, ResizedImages
 from packnet_deploy.data.splits import ImageSplit, TaskData
 from packnet_deploy.errors import PackNetError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
+from packnet_deploy.training.augment import Augmentation, Draws, usual
 
 MEMORY_LIMIT = 512 << 20  # bytes of resized images kept in memory
 SIZED = 24  # images looked at to estimate how large the resized set is
@@ -62,7 +63,7 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         workers: int | None,
-        flip: bool,
+        augmentation: Augmentation,
         device: str | torch.device,
         memory_limit: int,
         share: tuple[int, int],
@@ -74,7 +75,7 @@ class TrainLoader:
         self._epoch = _EpochOfBatches(len(split), batch_size, seed, share)
         self._normalise = Normaliser(spec, device)
         self._loader = DataLoader(
-            _RandomCuts(images, split.labels, spec, flip),
+            _Views(images, split.labels, spec, augmentation),
             batch_sampler=self._epoch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -146,25 +147,29 @@ def train_loader(
     device: str | torch.device = "cpu",
     memory_limit: int = MEMORY_LIMIT,
     share: tuple[int, int] = (0, 1),
+    augment: Sequence[str] | None = None,
 ) -> TrainLoader:
-    """Batches of a task's training images, randomly cut and, where ``data.flip`` allows, mirrored.
+    """Batches of a task's training images, augmented.
 
     Args:
         workers: decoding processes for a set too large for memory; by default one per usable core.
         share: (process, processes) that train together; each gets its part of every batch.
+        augment: of ``options.AUGMENTATIONS``; by default a random cut, mirrored where ``data.flip`` allows it; empty
+            for images as evaluation sees them.
 
     Raises:
         UsageError: there are too few images for so many processes.
         EnvironmentFault: an image cannot be read (at once if the set fits into memory, else in an epoch).
     """
-    return TrainLoader(data.train, spec, batch_size, seed, workers, data.flip, device, memory_limit, share)
+    augmentation = Augmentation(usual(data.flip) if augment is None else augment, spec)
+    return TrainLoader(data.train, spec, batch_size, seed, workers, augmentation, device, memory_limit, share)
 
 
 class _View(NamedTuple):
-    """Which image to show, and the random numbers that cut and mirror it."""
+    """Which image to show, and the random numbers that augment it."""
 
     image: int
-    draws: npt.NDArray[np.float64]  # [DRAWS]
+    draws: Draws
 
 
 class _EpochOfBatches(Sampler[list[_View]]):
@@ -192,13 +197,14 @@ class _EpochOfBatches(Sampler[list[_View]]):
     def __iter__(self) -> Iterator[list[_View]]:
         rng = np.random.default_rng((self._seed, self.epoch))
         order = rng.permutation(self._count)
-        draws = rng.random((self._count, DRAWS))  # row i belongs to image i, wherever the shuffle puts it
+        places = rng.random((self._count, DRAWS))  # row i belongs to image i, wherever the shuffle puts it
+        seeds = rng.integers(1 << 63, size=self._count)
         for indices in np.split(order, self._ends)[self.skip :]:
             mine = indices[self._rank :: self._processes]
-            yield [_View(index, draws[index]) for index in mine.tolist()]
+            yield [_View(index, Draws(places[index], int(seeds[index]))) for index in mine.tolist()]
 
 
-class _RandomCuts(Dataset[Batch]):
+class _Views(Dataset[Batch]):
     """Makes batches of uint8 ``[b, c, h, w]`` from resized images; no state, no randomness of its own."""
 
     def __init__(
@@ -206,9 +212,9 @@ class _RandomCuts(Dataset[Batch]):
         images: Sequence[Pixels] | ResizedImages,
         labels: npt.NDArray[np.int64],
         spec: InputSpec,
-        flip: bool,
+        augmentation: Augmentation,
     ) -> None:
-        self._images, self._labels, self._spec, self._flip = images, labels, spec, flip
+        self._images, self._labels, self._spec, self._augmentation = images, labels, spec, augmentation
 
     def __len__(self) -> int:
         return len(self._images)
@@ -218,7 +224,7 @@ class _RandomCuts(Dataset[Batch]):
         pixels = np.empty((len(views), *self._spec.shape), np.uint8)
         try:
             for row, view in zip(pixels, views, strict=True):
-                row[...] = random_cut(self._images[view.image], self._spec, view.draws, self._flip)
+                row[...] = self._augmentation(self._images[view.image], view.draws)
         except PackNetError as error:
             return error
         return torch.from_numpy(pixels), torch.from_numpy(self._labels[[view.image for view in views]])

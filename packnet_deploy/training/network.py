@@ -236,11 +236,12 @@ class PackedNetwork(PackableModule):
         self.state, self._value_dtype = state, value_dtype
         self._protect()
 
-    def new_task(self, report: Mapping[str, Any] | None = None) -> NewTask:
+    def new_task(self, report: Mapping[str, Any] | None = None, spec: InputSpec | None = None) -> NewTask:
         """The task just frozen, for ``create_pack`` or ``append_task``; its arrays are copies off the module.
 
         Args:
             report: figures to keep with the task; JSON.
+            spec: how its images became the input, where that is not as the network's own ``spec`` says.
 
         Raises:
             StepOrderError: no task has been frozen here.
@@ -264,6 +265,7 @@ class PackedNetwork(PackableModule):
             own=arrays_of(self.own()),
             value_dtype=self._value_dtype,
             report=report or {},
+            input=spec,
         )
 
     def as_task(self, index: int) -> Arrays:

@@ -14,12 +14,16 @@ from typing import Any
 
 from packnet_deploy.errors import UsageError
 
+AUGMENTATIONS = ("crop", "random-resized-crop", "flip", "color-jitter", "trivial-augment", "rand-augment", "erasing")
+EITHER_OR = (("crop", "random-resized-crop"), ("trivial-augment", "rand-augment"))  # one is in place of the other
 METHODS = ("packnet", "classifier-only", "head-and-norm", "individual", "joint", "lwf", "filter-pruning")
 CHOICES = {
     "method": METHODS,
     "start": ("network", "task"),
     "init": ("pretrained", "zero"),
     "pattern": ("2:4",),
+    "framing": ("crop", "whole", "pad"),
+    "augment": (*AUGMENTATIONS, "none"),
     "layers": ("all", "fc", "classifier"),
     "separate": ("biases", "norm", "none"),
     "protocol": ("tuned", "paper"),
@@ -87,6 +91,17 @@ class ImageOptions:
         "(imagenet, places365, cub200, cars, flowers102, imagefolder), or builtin:NAME.",
     )
     image_size: int | None = option(None, "Side of the input in pixels, for a new pack.  [default: the network's own]")
+    framing: str | None = option(
+        None,
+        "How images are brought to the input: crop (the shorter side fits, the middle is seen), whole (squashed) or "
+        "pad (all is seen, the rest is black). Kept with the task.  [default: whole where the set has bounding boxes, "
+        "to which its images are cut; else crop]",
+    )
+    augment: tuple[str, ...] | None = option(
+        None,
+        f"What training does to images beyond what evaluation does: {', '.join(AUGMENTATIONS)}, or none  "
+        "[default: crop, and flip where the set allows it]",
+    )
     val_fraction: float | None = option(
         None,
         "How much of each class's training images to hold out for choosing epochs, where a set brings no such images. "
@@ -216,7 +231,9 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
         for name, value in PROTOCOLS[self.protocol].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        object.__setattr__(self, "separate", tuple(kind for kind in self.separate if kind != "none"))
+        for name in ("separate", "augment"):
+            if (named := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(kind for kind in named if kind != "none"))
         self._check_numbers()
         for name, epochs in (("milestones", self.epochs), ("retrain_milestones", self.retrain_epochs)):
             for milestone in getattr(self, name) or ():
@@ -236,6 +253,9 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
             for one in value if isinstance(value, tuple) else (value,):
                 if one is not None and one not in known:
                     raise UsageError(f"{flag(name)}: expected one of {', '.join(known)}, got {one!r}")
+        for excluded in (*EITHER_OR, *(("none", name) for name in AUGMENTATIONS)):
+            if set(excluded) <= set(self.augment or ()):
+                raise UsageError(f"--augment: expected {' or '.join(excluded)}, got both")
 
     def _check_numbers(self) -> None:
         for name, (low, high) in _RANGES.items():

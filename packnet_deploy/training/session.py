@@ -15,7 +15,7 @@ import torch
 
 from packnet_deploy.data import ImageSplit, TaskData, open_dataset
 from packnet_deploy.errors import EnvironmentFault
-from packnet_deploy.pack import Pack
+from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.training.checkpoint import StopRequest, read
 from packnet_deploy.training.distributed import World
 from packnet_deploy.training.fit import Watcher
@@ -67,9 +67,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Images:
-    """A task's images as the loop wants them; all absent where a network is taken as it is, without data."""
+    """A task's images as the loop wants them; all absent where a network is taken as it is, without data.
+
+    Attributes:
+        input: how they become the network's input.
+    """
 
     classes: tuple[str, ...]
+    input: InputSpec
     train: TrainLoader | None = None
     val: EvalLoader | tuple[()] = ()
     test: EvalLoader | tuple[()] = ()
@@ -81,24 +86,27 @@ def images_of(
 ) -> Images:
     """Loaders over a task's images; this process's share of them."""
     if data is None:
-        return Images(own_classes(network, has_head))
+        return Images(own_classes(network, has_head), network.spec)
+    spec = network.spec.framed(options.framing, data.train.boxed)
     train = train_loader(
         data,
-        network.spec,
+        spec,
         options.batch_size,
         options.seed,
         options.workers,
         session.device,
         share=(session.world.rank, session.world.size),
+        augment=options.augment,
     )
     val, test = (eval_loader(split, options, network, session) for split in (data.val, data.test))
-    return Images(data.classes, train, val, test, data.skipped)
+    return Images(data.classes, spec, train, val, test, data.skipped)
 
 
 def eval_loader(split: ImageSplit, options: TrainOptions, network: PackedNetwork, session: Session) -> EvalLoader:
-    """This process's share of a split."""
+    """This process's share of a split of the task that ``options`` are of, as that task sees it."""
     share = np.arange(session.world.rank, len(split), session.world.size)
-    return EvalLoader(split.subset(share), network.spec, options.batch_size, session.device)
+    spec = network.spec.framed(options.framing, split.boxed)
+    return EvalLoader(split.subset(share), spec, options.batch_size, session.device)
 
 
 def open_data(options: TrainOptions) -> TaskData | None:

@@ -197,7 +197,7 @@ class TaskTraining:
 
     def _commit(self, graph: bytes | None) -> Pack:
         """Put the task into the pack; the checkpoint has done its duty then."""
-        new = self.network.new_task(self._report())
+        new = self.network.new_task(self._report(), self.images.input)
         if self.session.world.writes:
             new = replace(new, report={**new.report, **self.packing.keep(self.path)})
             if self.pack is None:

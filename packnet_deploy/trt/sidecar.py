@@ -118,7 +118,7 @@ class Sidecar:
     plan_bytes: int
 
     def to_bytes(self) -> bytes:
-        document = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        document = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self), "input": self.input.to_json()}
         return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--count", type=int, default=512, help="images an epoch; the files come again and again")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each kind that count")
+    parser.add_argument("--augment", nargs="*", help="names of augmentations; by default crop and flip")
+    parser.add_argument("--alone", action="store_true", help="only how fast the loader gives images")
     parser.add_argument("--workers", type=int, help="by default one per usable core")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
@@ -110,12 +112,20 @@ def measure(files: list[str], options: argparse.Namespace) -> None:
     print(f"{len(files)} files of {kilobytes:.0f} kB on average, an epoch of {len(paths)} images, {size} pixels")
 
     start, busy = time.perf_counter(), time.process_time()
-    loaders = {"memory": train_loader(data, spec, batch_size, 0, device=device, memory_limit=1 << 40)}
+    augment = options.augment
+    loaders = {"memory": train_loader(data, spec, batch_size, 0, None, device, memory_limit=1 << 40, augment=augment)}
     decoding, busy = len(paths) / (time.perf_counter() - start), (time.process_time() - busy) / len(paths)
-    loaders["workers"] = train_loader(data, spec, batch_size, 0, options.workers, device, memory_limit=0)
+    loaders["workers"] = train_loader(
+        data, spec, batch_size, 0, options.workers, device, memory_limit=0, augment=augment
+    )
     for loader in loaders.values():
         alone(loader)  # starts the workers
     given = {name: statistics.median(alone(loader) for _ in range(options.rounds)) for name, loader in loaders.items()}
+
+    if options.alone:
+        for name, speed in given.items():
+            print(f"  {name:<14} alone {speed:8.0f} images/s")
+        return
 
     train = trainer(options.arch, device, options.bf16)
     batch = next(iter(loaders["memory"]))

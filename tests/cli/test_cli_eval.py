@@ -58,6 +58,12 @@ def test_eval_refusals(packnet: Packnet, flowers: Path, arguments: tuple[Any, ..
     assert says in result.err
 
 
+def test_images_without_boxes_are_not_what_the_task_was_trained_on(packnet: Packnet, flowers: Path) -> None:
+    result = packnet("eval", "--task", "flowers", "--data", flowers)
+    note = "flowers: trained on images cut to bounding boxes, which these do not have: they are seen whole"
+    assert result.out.splitlines()[0] == note
+
+
 def test_an_image_that_is_none_is_named(packnet: Packnet, flowers: Path) -> None:
     (flowers / "tulip/broken.png").write_bytes(b"not a picture")
     result = packnet("eval", "--task", "flowers", "--data", flowers)
@@ -66,6 +72,6 @@ def test_an_image_that_is_none_is_named(packnet: Packnet, flowers: Path) -> None
     assert "broken.png" in result.err
     left_out = packnet("eval", "--task", "flowers", "--data", flowers, "--skip-bad-images")
     assert left_out.code == 0
-    told, figures = left_out.out.splitlines()
+    told, _, figures = left_out.out.splitlines()
     assert told == f"flowers: left out, cannot be read: {flowers}/tulip/broken.png"
     assert "15 images" in figures

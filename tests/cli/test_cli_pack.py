@@ -42,6 +42,19 @@ def test_inspect_shows_tasks_and_owners(packnet: Packnet, here: Path, golden_exp
     assert all(name in shown for name in (*TASKS, "conv1.weight", about["tasks"][0]["sha256"][:12]))
 
 
+def test_inspect_shows_how_images_become_the_input(packnet: Packnet, here: Path) -> None:
+    usual = "turned upright by EXIF, shorter side to 19, the middle 17x19 cut out, normalised by mean 0.5 0.25 0.125"
+    own = "cut to their bounding boxes, fitted into 17x19, the rest filled with 128, normalised by mean 0.5 0.5 0.5"
+    lines = packnet("inspect", "golden.pack").out.splitlines()
+    assert f"images of shapes, birds: {usual}, std 0.25 0.5 0.75" in lines
+    assert f"images of flowers: {own}, std 0.25 0.5 0.75" in lines
+    about = json.loads(packnet("inspect", "golden.pack", "--json").out)
+    assert [task["input"]["framing"] for task in about["tasks"]] == ["crop", "crop", "pad"]
+    deltas = here / "golden.pack" / "deltas"
+    assert f"images       {own}" in packnet("inspect", deltas / "0003-flowers.safetensors").out
+    assert "images       as the pack says" in packnet("inspect", deltas / "0002-birds.safetensors").out
+
+
 def test_inspect_names_files_that_a_crash_left(packnet: Packnet, here: Path) -> None:
     (here / "golden.pack/deltas/0004-x.safetensors").write_bytes(b"half")
     assert "deltas/0004-x.safetensors" in packnet("inspect", "golden.pack").out

@@ -49,7 +49,7 @@ def test_both_layouts(tmp_path, withlabels):
     assert (len(data.train), len(data.val), len(data.test)) == (6, 3, 4)
     assert data.test.labels.tolist() == [0, 1, 2, 0]
     for part, split in (("train", data.train), ("train", data.val), ("test", data.test)):
-        assert split.whole
+        assert split.boxed
         for i in range(len(split)):
             left = int(Path(split.name(i)).stem) - 1  # the boxes count from 1
             photo = np.asarray(Image.open(root / f"cars_{part}" / f"{left + 1:05}.jpg").convert("RGB"))

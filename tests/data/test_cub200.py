@@ -53,7 +53,7 @@ def test_classes_parts_and_labels(birds):
 
 def test_images_are_cropped_to_their_boxes_and_seen_whole(birds):
     split = open_split(f"cub200:{birds}")[1]
-    spec = InputSpec((3, 8, 12), (0.0,) * 3, (1.0,) * 3, 16)
+    spec = InputSpec((3, 8, 12), (0.0,) * 3, (1.0,) * 3, 16).framed(None, split.boxed)
     ((pixels, _),) = pixel_batches(split, spec, 2)
     for row, left in zip(pixels, (7, 8), strict=True):
         photo = Image.open(birds / "images" / CLASSES[left % 2] / f"bird {left}.jpg").convert("RGB")

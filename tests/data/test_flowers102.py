@@ -36,7 +36,7 @@ def test_trained_on_training_and_validation_images(tmp_path):
     assert (len(data.train), numbers[2]) == (3, IDS["tstid"])
     for split in (data.train, data.val, data.test):
         assert [LABELS[int(split.name(i)[-9:-4]) - 1] - 1 for i in range(len(split))] == split.labels.tolist()
-        assert not split.whole
+        assert not split.boxed
     assert len(open_split(f"flowers102:{root}", "train")[1]) == 6
 
 

@@ -71,6 +71,7 @@ def described(path: Path) -> dict[str, Any]:
                 "shapes": {name: list(tensor.shape) for name, tensor in others.items()},
                 "probe_logits": digest(loaded.probe_logits),
                 "report": header.report,
+                "input_sha256": loaded.input.sha256,
                 "frozen_sha256": bank.sha256(entry.index - 1),
                 "stated_frozen_sha256": header.frozen_sha256,
             }

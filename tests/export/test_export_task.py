@@ -18,6 +18,7 @@ import pytest
 from export_networks import Network, pack_of, tiny_network
 from onnx import numpy_helper
 
+from packnet_deploy import __version__
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export import write
 from packnet_deploy.export.api import export_task
@@ -69,7 +70,9 @@ def test_one_image_runs_as_well(tiny_pack: Pack, tmp_path: Path) -> None:
 
 def test_the_metadata_tells_how_to_use_the_model(tiny_pack: Pack, tmp_path: Path) -> None:
     export_task(tiny_pack, "second", tmp_path / "m.onnx", SPARSE)
-    props = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
+    model = onnx.load(tmp_path / "m.onnx")
+    assert (model.producer_name, model.producer_version) == ("packnet-deploy", __version__)
+    props = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(props.pop("classes")) == [f"second {i}" for i in range(4)]
     assert json.loads(props.pop("preprocessing")) == tiny_pack.input.to_json()
     assert props == {

@@ -57,7 +57,12 @@ def test_the_interface(pack: Pack, tmp_path: Path) -> None:
     assert [size.dim_param or size.dim_value for size in interface["logits"].shape.dim] == ["batch", 4]
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(said["tasks"]) == [
-        {"name": task, "classes": [f"{task} {i}" for i in range(count)]} for task, count in CLASSES.items()
+        {
+            "name": task,
+            "classes": [f"{task} {i}" for i in range(count)],
+            "preprocessing": pack.task_input(task).to_json(),
+        }
+        for task, count in CLASSES.items()
     ]
     assert said["packnet.delta_sha256"] == pack.task("third").sha256
     assert said["packnet.layout"] == "selector"

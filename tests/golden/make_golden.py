@@ -1,10 +1,10 @@
 """Writes tests/golden/three_tasks.pack and expected.json: `python tests/golden/make_golden.py`.
 
 A hand-made SqueezeNet-like network (convolutions only, the head a 1x1 convolution before ReLU and pooling), every
-size odd, one BatchNorm, one bfloat16 delta, one task with a bias of its own, class names beyond ASCII. Weights and
-owners come from integer arithmetic, the graph from onnx.helper, the probe logits from ONNX's reference evaluator:
-nothing here passes through the code that the pack is used to test, its writer aside. Run it again only when
-docs/format.md changes; tests hold Python and C++ readers to the committed bytes.
+size odd, one BatchNorm, one bfloat16 delta, one task with a bias and an input description of its own, class names
+beyond ASCII. Weights and owners come from integer arithmetic, the graph from onnx.helper, the probe logits from
+ONNX's reference evaluator: nothing here passes through the code that the pack is used to test, its writer aside. Run
+it again only when docs/format.md changes; tests hold Python and C++ readers to the committed bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -34,6 +35,7 @@ from packnet_deploy.pack import (
 
 HERE = Path(__file__).parent
 SPEC = InputSpec(shape=(3, 17, 19), mean=(0.5, 0.25, 0.125), std=(0.25, 0.5, 0.75), resize=19)
+OWN_INPUT = replace(SPEC, mean=(0.5, 0.5, 0.5), framing="pad", fill=128, boxes=True, exif_orientation=False)
 PACKABLE = (
     ParamSpec("conv1.weight", (5, 3, 3, 3)),
     ParamSpec("fire.squeeze.weight", (3, 5, 1, 1)),
@@ -46,6 +48,7 @@ TASKS = {
 }
 BFLOAT16_TASK = "birds"
 OWN_BIAS_TASK = "flowers"
+OWN_INPUT_TASK = "flowers"
 
 
 def hashed(count: int, salt: int) -> npt.NDArray[np.uint32]:
@@ -142,6 +145,7 @@ def main() -> None:
             own=own,
             value_dtype="bfloat16" if name == BFLOAT16_TASK else "float32",
             report={"note": "golden"},
+            input=OWN_INPUT if name == OWN_INPUT_TASK else None,
         )
         pack = append_task(pack, new)
         expected["tasks"][name] = {  # type: ignore[index]
@@ -149,6 +153,7 @@ def main() -> None:
             "owners": {key: digest(value) for key, value in owners.items()},
             "owned": {key: int((value == index).sum()) for key, value in owners.items()},
             "frozen_sha256": new.frozen_sha256,
+            "input": (new.input or SPEC).to_json(),
             "logits": [[round(float(v), 6) for v in row] for row in logits],
         }
     (HERE / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

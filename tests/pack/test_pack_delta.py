@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -96,6 +97,13 @@ def header(**changes: str) -> Forger:
     return lambda _, metadata: metadata.update(changes)
 
 
+def own_input(**changes: Any) -> Forger:
+    def change(_: Tensors, metadata: dict[str, str]) -> None:
+        metadata["input"] = json.dumps(json.loads(metadata["input"]) | changes)
+
+    return change
+
+
 METADATA: dict[str, tuple[Forger, str]] = {
     "graph": (header(graph_sha256="0" * 64), "graph_sha256"),
     "input": (header(input_sha256="0" * 64), "input_sha256"),
@@ -117,6 +125,18 @@ METADATA: dict[str, tuple[Forger, str]] = {
     "task name a path": (header(task="../../evil"), "task name"),
     "task name two lines": (header(task="a\nb"), "task name"),
     "task name taken": (header(task="birds"), "already"),
+    "own input not JSON": (header(input="{"), "malformed"),
+    "own input no object": (header(input="[]"), "input description is malformed"),
+    "own input of another shape": (
+        own_input(shape=[3, 17, 20]),
+        "input shape: expected [3, 17, 19], the network's, got [3, 17, 20]",
+    ),
+    "own input without a resize": (own_input(resize=None), "input description is malformed"),
+    "own input nobody could follow": (own_input(framing="zoom"), "input framing: expected one of crop, whole, pad"),
+    "own input that is the pack's": (
+        own_input(mean=[0.5, 0.25, 0.125], framing="crop", fill=0, boxes=False, exif_orientation=True),
+        "input: it is the pack's, so it must be left out",
+    ),
     "classes not JSON": (header(classes="["), "malformed"),
     "classes nested deeply": (header(classes="[" * 100_000), "malformed"),
     "classes not a list": (header(classes='{"a": 1}'), "classes"),
@@ -288,14 +308,16 @@ def test_a_flipped_bit_is_refused_or_is_in_data_that_nothing_else_vouches_for(
                 path.unlink()
     assert accepted
     assert not masks.intersection(accepted)
-    # in the header, only texts that are free: class names, frozen_sha256, the report, the task's name
+    # in the header, only what is free: class names, frozen_sha256, the input description, the report, the task's name
     marks = {
-        name: data.index(f'"{name}"'.encode()) for name in ("classes", "format", "graph_sha256", "report", "version")
+        name: data.index(f'"{name}"'.encode())
+        for name in ("classes", "format", "graph_sha256", "input", "input_sha256", "report", "version")
     }
     for place in (place for place in accepted if place < start):
         assert (
             marks["classes"] < place < marks["format"]
             or marks["format"] + len('"format":"packnet-delta",') <= place < marks["graph_sha256"]
+            or marks["input"] < place < marks["input_sha256"]
             or marks["report"] < place < marks["version"]
         )
 
@@ -320,7 +342,7 @@ def test_a_source_that_changes_while_it_is_copied_is_refused(field: Pack, golden
 def test_a_damaged_pack_takes_no_delta(field: Pack, golden: Path) -> None:
     (field.path / "deltas/0001-shapes.safetensors").write_bytes(b"")
     before = contents(field.path)
-    with pytest.raises(ArtefactError, match=r"0001-shapes\.safetensors: damaged: sha256 expected 5e9ab1"):
+    with pytest.raises(ArtefactError, match=r"0001-shapes\.safetensors: damaged: sha256 expected bf995c"):
         apply_delta(field, golden / DELTA)
     assert contents(field.path) == before
 

@@ -49,6 +49,8 @@ def test_reading_gives_the_expected_figures(golden: Path, golden_expected: dict[
         assert {name: digest(owner) for name, owner in owners.items()} == expected["owners"]
         owned = {name: int((owner == entry.index).sum()) for name, owner in bank.owners.items()}
         assert owned == expected["owned"]
+        assert loaded.input == pack.task_input(entry.name)
+        assert loaded.input.to_json() == expected["input"]
         header = pack.header(entry.name)
         assert header.frozen_sha256 == bank.sha256(entry.index - 1) == expected["frozen_sha256"]
         assert np.abs(loaded.probe_logits - np.array(expected["logits"])).max() < 1e-6
@@ -113,7 +115,7 @@ def test_listing_reads_pack_json_only(golden_copy: Path) -> None:
     assert [(task.name, task.index, task.classes, task.bytes) for task in pack.tasks] == [
         ("shapes", 1, 3, 2285),
         ("birds", 2, 2, 1376),
-        ("flowers", 3, 5, 1753),
+        ("flowers", 3, 5, 2033),
     ]
 
 
@@ -129,6 +131,7 @@ def test_metadata_is_as_the_format_says(golden: Path) -> None:
             assert file.metadata.keys() == {
                 *("format", "version", "task", "index", "classes", "parent", "graph_sha256", "input_sha256"),
                 *("frozen_sha256", "report"),
+                *(["input"] if task["name"] == "flowers" else []),
             }
             assert file.metadata["parent"] == parent
             assert file.metadata["graph_sha256"] == manifest["graph"]["sha256"]

@@ -62,7 +62,10 @@ def test_the_hash_is_of_the_text_that_the_format_shows() -> None:
     def bits(values: tuple[float, ...]) -> str:
         return " ".join(struct.pack(">f", value).hex() for value in values)
 
-    text = f"layout NCHW\nshape 3 224 224\nmean {bits(IMAGENET.mean)}\nstd {bits(IMAGENET.std)}\nresize 256\n"
+    text = (
+        f"layout NCHW\nshape 3 224 224\nmean {bits(IMAGENET.mean)}\nstd {bits(IMAGENET.std)}\nresize 256\n"
+        "exif_orientation true\n"
+    )
     assert IMAGENET.sha256 == hashlib.sha256(text.encode("ascii")).hexdigest()
     shown = re.search(r"^layout NCHW.*$", FORMAT.read_text(encoding="utf-8"), re.MULTILINE)
     assert shown is not None
@@ -78,8 +81,49 @@ def test_anything_that_changes_an_image_changes_the_hash() -> None:
         InputSpec((3, 224, 224), IMAGENET.mean, (0.229, 0.225, 0.224), 256),
         InputSpec((3, 224, 224), IMAGENET.mean, IMAGENET.std, 255),
         InputSpec((3, 224, 224), IMAGENET.std, IMAGENET.mean, 256),
+        replace(IMAGENET, framing="whole"),
+        replace(IMAGENET, framing="pad"),
+        replace(IMAGENET, framing="pad", fill=1),
+        replace(IMAGENET, boxes=True),
+        replace(IMAGENET, exif_orientation=False),
     ]
-    assert len({IMAGENET.sha256, *(spec.sha256 for spec in others)}) == 7
+    assert len({IMAGENET.sha256, *(spec.sha256 for spec in others)}) == 12
+
+
+def test_every_description_says_everything() -> None:
+    assert IMAGENET.to_json() == {
+        "shape": [3, 224, 224],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "resize": 256,
+        "layout": "NCHW",
+        "framing": "crop",
+        "fill": 0,
+        "boxes": False,
+        "exif_orientation": True,
+        "colours": "RGB",
+        "scale": 255,
+        "interpolation": "bilinear",
+    }
+
+
+def test_a_description_from_before_there_was_a_choice_means_what_was_done() -> None:
+    """Images were cut from the middle, as they are stored; the hash of such a description is what it was."""
+    early = {name: IMAGENET.to_json()[name] for name in ("shape", "mean", "std", "resize", "layout")}
+    read = InputSpec.from_json(early, "here")
+    assert read == replace(IMAGENET, exif_orientation=False)
+    numbers = (struct.pack(f">{len(values)}f", *values).hex(" ", 4) for values in (IMAGENET.mean, IMAGENET.std))
+    text = "layout NCHW\nshape 3 224 224\nmean {}\nstd {}\nresize 256\n".format(*numbers)
+    assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_sets_with_boxes_are_framed_whole_unless_asked_otherwise() -> None:
+    padded = replace(IMAGENET, framing="pad")
+    assert IMAGENET.framed(None, boxes=False) == IMAGENET
+    assert padded.framed(None, boxes=False) == padded
+    assert IMAGENET.framed(None, boxes=True) == replace(IMAGENET, framing="whole", boxes=True)
+    assert IMAGENET.framed("crop", boxes=True) == replace(IMAGENET, boxes=True)
+    assert replace(IMAGENET, framing="whole", boxes=True).framed("pad", boxes=False) == padded
 
 
 def test_json_and_back() -> None:
@@ -99,8 +143,39 @@ def test_json_and_back() -> None:
         ({"std": (1.0, 1.0, 1e-60)}, "above 0"),
         ({"resize": 0}, "resize"),
         ({"layout": "NHWC"}, "NCHW"),
+        ({"framing": "zoom"}, "input framing: expected one of crop, whole, pad, got 'zoom'"),
+        ({"fill": 256}, r"input fill: expected 0\.\.255, got 256"),
+        ({"fill": -1}, r"input fill: expected 0\.\.255, got -1"),
     ],
 )
 def test_impossible_inputs_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ArtefactError, match=words):
         replace(IMAGENET, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("framing", True, "input framing: expected a text, got True"),
+        ("framing", "squash", "input framing: expected one of crop, whole, pad, got 'squash'"),
+        ("fill", 0.5, r"input fill: expected a whole number, got 0\.5"),
+        ("fill", True, "input fill: expected a whole number, got True"),
+        ("boxes", 1, "input boxes: expected true or false, got 1"),
+        ("exif_orientation", "yes", "input exif_orientation: expected true or false, got 'yes'"),
+        ("colours", "BGR", "input colours: expected 'RGB', got 'BGR'"),
+        ("scale", 1, "input scale: expected 255, got 1"),
+        ("interpolation", "bicubic", "input interpolation: expected 'bilinear', got 'bicubic'"),
+        ("interpolation", None, "input interpolation: expected a text, got None"),
+        ("layout", "NHWC", "input layout: expected NCHW, got 'NHWC'"),
+        ("resize", True, "malformed"),
+    ],
+)
+def test_descriptions_that_nobody_could_follow_are_refused(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ArtefactError, match=f"pack.json: .*{words}"):
+        InputSpec.from_json(IMAGENET.to_json() | {name: value}, "pack.json")
+
+
+@pytest.mark.parametrize("value", [None, [], "NCHW", 3])
+def test_what_is_no_object_is_refused(value: Any) -> None:
+    with pytest.raises(ArtefactError, match="here: input description is malformed"):
+        InputSpec.from_json(value, "here")

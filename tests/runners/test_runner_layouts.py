@@ -75,7 +75,7 @@ def test_every_task_of_every_layout(
             assert got.shape == expected.shape
             np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
             assert runner.classes(task) == pack.header(task).classes
-            assert runner.preprocessing(task) == pack.input
+            assert runner.preprocessing(task) == pack.task_input(task)
             assert len(runner.infer(images[:1], task)) == 1
         assert len(opened) == sessions  # none was opened to switch
 

@@ -202,9 +202,9 @@ def test_normaliser_equals_the_input_description(spec):
 class _Counting(ArraySplit):
     opened: list[int] = field(default_factory=list)
 
-    def image(self, index: int):
+    def image(self, index: int, boxed: bool = True):
         self.opened.append(index)
-        return super().image(index)
+        return super().image(index, boxed)
 
 
 @pytest.mark.parametrize(("memory_limit", "decoded"), [(10 * 192, 10), (10 * 192 - 1, 30)])

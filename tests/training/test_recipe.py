@@ -125,7 +125,8 @@ def test_the_quickstart_recipe_says_what_it_needs_to() -> None:
 # Every field off its default, so that a field left out of the round trip shows.
 OTHER = TrainOptions(
     task="birds", data="cub200:x", pack=Path("p.pack"), method="lwf", arch="vgg16", weights="w.pth", start="task",
-    reference="imagenet:y", init="zero", image_size=64, val_fraction=0.2, pattern="2:4", layers="fc",
+    reference="imagenet:y", init="zero", image_size=64, framing="pad",
+    augment=("flip", "erasing"), val_fraction=0.2, pattern="2:4", layers="fc",
     separate=("norm", "biases"), protocol="paper", freeze_epochs=1, lr_head=0.1, schedule="step", warmup=2.0,
     retrain_lr_factor=0.3, label_smoothing=0.2,
     prune_rate=0.1, layer_rates=("a=0.5",),

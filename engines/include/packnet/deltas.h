@@ -29,6 +29,7 @@ struct TaskContent {
     Tensor probe_logits;                    // [kProbeImages, classes]: the training framework's answer
     std::string frozen_sha256;              // what Bank::sha256(index - 1) must give
     std::string report;                     // figures of the training run, a JSON object
+    InputSpec input;                        // how its images become the input: its own description, or the pack's
 };
 
 /// The deltas of tasks 1..through of a pack. Each file is mapped and hashed, and every length, offset, dtype, shape,

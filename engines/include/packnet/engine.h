@@ -39,8 +39,9 @@ public:
     /// What is known of the plan.
     const Sidecar& sidecar() const noexcept;
 
-    /// What images must look like, at the plan's size: for `centre` and `normalise`.
-    const InputSpec& input() const noexcept;
+    /// How a task's images become its input, at the plan's size: for `centre` and `normalise`.
+    /// @throws Error  there is no such task.
+    const InputSpec& input(std::string_view task) const;
 
     /// The tasks it can become, in the order of training.
     std::vector<std::string> tasks() const;

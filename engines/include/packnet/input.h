@@ -1,5 +1,5 @@
 /// @file
-/// What a pack's network takes as input, and the probe batch that every export is held against.
+/// How an image becomes a network's input, and the probe batch that every export is held against.
 ///
 /// Turning a picture into its pixels is preprocess.h's; decoding image files is the application's business.
 #pragma once
@@ -13,15 +13,31 @@ namespace packnet {
 
 inline constexpr int kProbeImages = 4;
 
-/// The input of every task of a pack: RGB (3) or grey (1) images, channels first.
+/// How an image is brought to the network's height and width; bilinear, antialiased.
+enum class Framing {
+    crop,   // its shorter side becomes `resize` long, its centre is cut out
+    whole,  // squashed, whatever the aspect
+    pad,    // as large as fits, the rest filled evenly on both sides
+};
+
+const char* name_of(Framing framing) noexcept;
+
+/// How an image becomes the input of a network, of a pack or of one of its tasks: RGB (3) or grey (1), channels first.
 ///
-/// An image is resized so that its shorter side has `resize` pixels (bilinear, antialiased), its centre
-/// `height` x `width` is cut out, then `(pixel / 255 - mean) / stddev` taken per channel, in float32.
+/// In this order: cut to its bounding box, turned upright, framed, then `(pixel / 255 - mean) / stddev` taken per
+/// channel, in float32. The shape is the network's and all tasks'; the rest may be a task's own.
 struct InputSpec {
     int channels, height, width;  // width and height in pixels
     std::vector<float> mean;      // [channels], of pixels scaled to 0..1
     std::vector<float> stddev;    // [channels]
-    int resize;                   // pixels
+    int resize;                   // pixels; of the framing crop alone
+    Framing framing = Framing::crop;
+    int fill = 0;                  // level, 0..255 in every channel, of what an image does not reach
+    bool boxes = false;            // pictures are cut to a bounding box first: by whoever gives them to `centre`
+    bool exif_orientation = true;  // pictures are turned the way that their EXIF data says
+
+    /// The description for a square input of `side` pixels; `resize` grows in proportion.
+    InputSpec sized(int side) const;
 
     /// Numbers in one image: channels * height * width.
     std::size_t image_size() const;

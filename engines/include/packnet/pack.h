@@ -42,7 +42,7 @@ struct TaskEntry {
 /// that it names. A plain value; any number of threads may read it.
 struct Pack {
     std::filesystem::path path;
-    InputSpec input;
+    InputSpec input;                    // of every task that has none of its own (TaskContent)
     std::string graph_sha256;           // of graph.onnx
     std::vector<Parameter> parameters;  // in pack.json's order, which is that of every list of weights here
     std::vector<TaskEntry> tasks;       // tasks[k - 1] has index k

@@ -82,7 +82,7 @@ struct Sidecar {
     Switch mode;
     Precision precision;
     BatchRange batch;
-    InputSpec input;  // of the pack, at the plan's image size
+    InputSpec input;  // the pack's, at the plan's image size; a task may have its own (Engine::input)
     int classes;      // logits of the engine; those beyond a task's own mean nothing
     std::string fixed_sha256, graph_sha256;
     std::vector<PlanTask> tasks;          // of the pack when the plan was built; of a plan of one task, that one

@@ -1,5 +1,7 @@
 #include "packnet/engine.h"
 
+#include <utility>
+
 #include "check_plan.h"
 #include "cuda.h"
 #include "packnet/deltas.h"
@@ -20,8 +22,12 @@ detail::Machine this_machine() {
 /// The tasks that a plan can become: all of the pack where weights are given to it, else those that are in it.
 std::vector<detail::SessionTask> tasks_of(const Sidecar& sidecar, const Pack& pack, const Deltas& deltas) {
     std::vector<detail::SessionTask> tasks;
+    const InputSpec& plans = sidecar.input;
     const auto add = [&](const auto& task) {
-        tasks.push_back({task.name, task.index, deltas.content(task.index).classes});
+        TaskContent content = deltas.content(task.index);
+        const bool as_packed = content.input.height == plans.height && content.input.width == plans.width;
+        tasks.push_back({task.name, task.index, std::move(content.classes),
+                         as_packed ? content.input : content.input.sized(plans.height)});
     };
     if (sidecar.weights.empty()) {
         for (const PlanTask& task : sidecar.tasks) add(task);
@@ -65,7 +71,7 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 
 const Sidecar& Engine::sidecar() const noexcept { return content_->session.sidecar(); }
 
-const InputSpec& Engine::input() const noexcept { return sidecar().input; }
+const InputSpec& Engine::input(std::string_view task) const { return content_->session.find(task).input; }
 
 std::vector<std::string> Engine::tasks() const {
     std::vector<std::string> names;

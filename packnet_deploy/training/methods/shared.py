@@ -138,11 +138,19 @@ class SharedNetwork:
         for name, weight in packable_weights(self.module.network, self.head).items():
             weight.copy_(rounded(name, weight, torch.ones_like(weight, dtype=torch.bool), value_dtype))
 
-    def write_pack(self, path: Path, arch: str, reports: Mapping[str, Mapping[str, Any]], value_dtype: str) -> Pack:
+    def write_pack(
+        self,
+        path: Path,
+        arch: str,
+        reports: Mapping[str, Mapping[str, Any]],
+        inputs: Mapping[str, InputSpec],
+        value_dtype: str,
+    ) -> Pack:
         """Make the pack; it appears whole or not at all. The network is spent afterwards.
 
         Args:
             reports: by task, figures to keep with it.
+            inputs: by task, how its images become the input.
         """
         self.train_everything()
         wide = {name: tensor.detach() for name, tensor in find_head(self.module.network, self.head).named_parameters()}
@@ -158,12 +166,12 @@ class SharedNetwork:
                         tensor.copy_(wide[name][self.module.columns(task)])
                 packed.prune(0)
                 packed.freeze(value_dtype)
+                new = packed.new_task(reports[task], inputs[task])
                 if pack is None:
                     graph = trace_skeleton(packed.module, self.head, self.spec).SerializeToString(deterministic=True)
-                    new = packed.new_task(reports[task])
                     pack = create_pack(temp, Backbone(arch, self.head), self.spec, graph, packed.packable, new)
                 else:
-                    pack = append_task(pack, packed.new_task(reports[task]))
+                    pack = append_task(pack, new)
             os.rename(temp, path)
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)

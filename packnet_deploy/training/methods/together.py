@@ -12,7 +12,7 @@ from torch import Tensor
 
 from packnet_deploy.data import TaskData
 from packnet_deploy.errors import UsageError
-from packnet_deploy.pack import Pack
+from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
@@ -55,7 +55,8 @@ class TogetherTraining(ABC):
         identity = {"task": tasks[-1].task, "tasks": described, "processes": session.world.size}
         checkpoint = Checkpoint(session.folder.checkpoint, identity)
         self.keeper = Keeper(first.task, self.network, checkpoint, session.folder, session.world, session.stop)
-        self._checkpoint, self._skipped = checkpoint, dict[str, tuple[str, ...]]()
+        self._checkpoint = checkpoint
+        self._images: dict[str, Images] = {}  # of the tasks begun here, not before an interruption
         if session.resume:
             self.keeper.resume()
 
@@ -72,7 +73,7 @@ class TogetherTraining(ABC):
             self.network.add(options.task, images.classes, keep_head=keep_head)
             if self.session.world.size > 1:  # each process its own dropout
                 torch.manual_seed(options.seed + 7919 * self.session.world.rank)
-        self.network.module.chosen, self._skipped[options.task] = options.task, images.skipped
+        self.network.module.chosen, self._images[options.task] = options.task, images
         return images
 
     def fit(self, name: str, stage: Fit, train: Batches, val: EvalBatches, objective: Objective) -> None:
@@ -123,11 +124,20 @@ class TogetherTraining(ABC):
             for options in self.tasks
         }
         if self.session.world.writes:
-            self.network.write_pack(self.path, self.arch, reports, self.tasks[0].value_dtype)
+            inputs = {options.task: self._input(options) for options in self.tasks}
+            self.network.write_pack(self.path, self.arch, reports, inputs, self.tasks[0].value_dtype)
             self._checkpoint.remove()
         wait_for_all()
         for options in self.tasks:
-            yield TaskResult(options.task, Pack.open(self.path), skipped=self._skipped.get(options.task, ()))
+            images = self._images.get(options.task)
+            yield TaskResult(options.task, Pack.open(self.path), skipped=images.skipped if images else ())
+
+    def _input(self, options: TrainOptions) -> InputSpec:
+        """How a task's images become the input."""
+        if options.task in self._images:
+            return self._images[options.task].input
+        data = open_data(options)
+        return self._given.spec if data is None else self._given.spec.framed(options.framing, data.train.boxed)
 
     def _test_images(self, options: TrainOptions) -> EvalBatches:
         data = open_data(options)

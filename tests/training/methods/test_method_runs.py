@@ -61,11 +61,9 @@ def recipe(coloured: Coloured) -> Recipe:
             "method": method, "epochs": 4 if method == "lwf" else 2, "retrain_epochs": 1, "batch_size": 6, "lr": 0.02,
             "prune_rate": 0.3, "device": "cpu",
         }  # fmt: skip
-        start = {"arch": "quickstart", "weights": "none", "image_size": 16}
+        own = {"a": {"arch": "quickstart", "weights": "none", "image_size": 16}, "b": {"framing": "pad"}}
         return [
-            TrainOptions(
-                task=folder.name, data=str(folder), **(common | (start if folder.name == "a" else {}) | changes)
-            )
+            TrainOptions(task=folder.name, data=str(folder), **(common | own.get(folder.name, {}) | changes))
             for folder in folders[:count]
         ]
 
@@ -124,7 +122,9 @@ def test_every_method_leaves_packs_that_verify_and_the_same_logs(method: str, wh
     assert ("c", "c") in {(stage, task) for stage, task, *_ in kept.results().rows()}
     assert {row[0] for row in kept.log().rows()} == ({"joint"} if method == "joint" else {"a", "b", "c"})
     for result in results:
-        report = Pack.open(result.pack.path).header(result.task).report
+        pack = Pack.open(result.pack.path)
+        assert pack.task_input(result.task) == pack.input.framed("pad" if result.task == "b" else None, boxes=False)
+        report = pack.header(result.task).report
         assert report["method"] == method
         assert 0 <= report["errors"]["retrained"]["test"][0] <= 1
 
