@@ -172,6 +172,7 @@ class _Training:
         self._module, self._schedule, self._objective, self._steps = network.module, stage.schedule, objective, steps
         self._trained = parallel(network.module)
         self._optimizer = network.guarded(make_optimizer(network, stage.schedule))
+        self._changing = list(network.trainable_parameters())
         self._device = next(network.module.parameters()).device.type
         self._amp = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[stage.schedule.amp]
         self._scaler = torch.amp.GradScaler(self._device, enabled=self._amp is torch.float16)
@@ -203,6 +204,9 @@ class _Training:
         # Gradients are averaged over the processes, whose shares of a batch may differ by an image.
         share = own * world().size / count
         self._scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+        if self._schedule.clip_grad:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self._changing, self._schedule.clip_grad)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         at = self.at

@@ -42,6 +42,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "retrain_lr_factor": 0.5,
         "warmup": 1.0,
+        "clip_grad": 2.0,
         "label_smoothing": 0.1,
     },
     "paper": {
@@ -51,6 +52,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "lr": 0.001,
         "retrain_lr_factor": 0.1,
         "warmup": 0.0,
+        "clip_grad": 0.0,
         "label_smoothing": 0.0,
     },
 }
@@ -64,6 +66,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "retrain_epochs": (0, math.inf),
     "retrain_lr_factor": (0, math.inf),
     "warmup": (0, math.inf),
+    "clip_grad": (0, math.inf),
     "label_smoothing": (0, 1),
     "val_fraction": (0, 0.9),
     "batch_size": (1, math.inf),
@@ -208,6 +211,11 @@ class OptimisationOptions:
     optimizer: str = option("sgd", "sgd or adamw.")
     momentum: float = option(0.9, "Momentum of SGD.")
     weight_decay: float = option(0.0, "Weight decay.")
+    clip_grad: float = option(
+        None,
+        "Shorten a step's gradient to this norm, all weights together; 0: never.  "
+        "[default: 2; with --protocol paper 0]",
+    )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Schedule:
         warmup: epochs in which the rate first rises from 0.
         lr_head: the head's rate, if it is another; it rises and falls as the other does.
         label_smoothing: how much of each label goes to all classes alike.
+        clip_grad: the norm that a step's gradient is shortened to, 0 for none. A few hundred steps on small sets cannot
+            make good what a single long one destroys of a pretrained network (docs/results.md).
     """
 
     epochs: int
@@ -37,6 +39,7 @@ class Schedule:
     warmup: float = 0.0
     lr_head: float | None = None
     label_smoothing: float = 0.0
+    clip_grad: float = 0.0
 
     def lr_at(self, epoch: float) -> float:
         """The learning rate when so many epochs, counted from 0, and parts of one are over."""
@@ -116,6 +119,7 @@ def _schedule(
         min(warmup, epochs / 2),
         options.lr_head and options.lr_head * lr / options.lr,
         options.label_smoothing,
+        options.clip_grad,
     )
 
 

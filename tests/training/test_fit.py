@@ -297,6 +297,47 @@ def test_the_rate_changes_with_every_step() -> None:
     assert rates == pytest.approx([schedule.lr_at((step + 0.5) / steps) for step in range(3 * steps)])
 
 
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_no_step_is_longer_than_its_gradient_may_be(amp: str) -> None:
+    """Without momentum a step is at most as long as the rate times the norm."""
+
+    def steep(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return 100 * module(images).square().mean()
+
+    lengths, loader = dict[float, list[float]](), Loader()
+    for clip in (0.0, 0.1):
+        network, moved = second_task(), list[float]()
+        guarded = network.guarded
+
+        def watched(
+            optimizer: torch.optim.Optimizer,
+            guarded: Any = guarded,
+            moved: list[float] = moved,
+        ) -> torch.optim.Optimizer:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            before = list[Tensor]()
+            optimizer.register_step_pre_hook(lambda *_: before.__setitem__(slice(None), copies(parameters)))
+
+            def measure(*_: Any) -> None:
+                steps = [(p.detach() - b).norm() for p, b in zip(parameters, before, strict=True)]
+                moved.append(float(torch.stack(steps).norm()))
+
+            optimizer.register_step_post_hook(measure)
+            return guarded(optimizer)
+
+        network.guarded = watched  # type: ignore[method-assign]
+        schedule = Schedule(1, 0.01, momentum=0, amp=amp, clip_grad=clip)
+        fit(network, Fit("train", schedule, 0, 1), loader, [], Recorder(), name="p", objective=steep)
+        lengths[clip] = [length for length in moved if length]
+    assert lengths[0.1]
+    assert max(lengths[0.1]) == pytest.approx(0.001, rel=1e-3)
+    assert max(lengths[0.0]) > 0.002
+
+
+def copies(parameters: list[nn.Parameter]) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in parameters]
+
+
 def test_smoothed_labels_give_a_share_to_every_class() -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
     shares = torch.tensor([[0.9, 0.1], [0.9, 0.1]])

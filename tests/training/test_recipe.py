@@ -128,7 +128,7 @@ OTHER = TrainOptions(
     reference="imagenet:y", init="zero", image_size=64, framing="pad",
     augment=("flip", "erasing"), val_fraction=0.2, pattern="2:4", layers="fc",
     separate=("norm", "biases"), protocol="paper", freeze_epochs=1, lr_head=0.1, schedule="step", warmup=2.0,
-    retrain_lr_factor=0.3, label_smoothing=0.2,
+    retrain_lr_factor=0.3, clip_grad=0.5, label_smoothing=0.2,
     prune_rate=0.1, layer_rates=("a=0.5",),
     prune_steps=2, epochs=7, lr=0.3, milestones=(2, 4), retrain_epochs=5, retrain_lr=0.01, retrain_milestones=(3,),
     batch_size=8, optimizer="adamw", momentum=0.5, weight_decay=0.01, amp="bf16", channels_last=False,

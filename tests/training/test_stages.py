@@ -39,13 +39,13 @@ def outline(plan: tuple[Stage, ...]) -> list[Any]:
     ],
 )
 def test_what_follows_what(options: dict[str, int], expected: list[Any]) -> None:
-    assert outline(stages(TrainOptions(**options), task=1)) == expected
+    assert outline(stages(TrainOptions(**({"lr": 0.1} | options)), task=1)) == expected
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10])
 def test_prune_steps_share_out_every_retraining_epoch(steps: int) -> None:
     for epochs in range(steps, 12):
-        plan = stages(TrainOptions(epochs=1, retrain_epochs=epochs, prune_steps=steps), task=2)
+        plan = stages(TrainOptions(lr=0.1, epochs=1, retrain_epochs=epochs, prune_steps=steps), task=2)
         parts = [stage.part for stage in plan if isinstance(stage, Prune)]
         fits = [stage for stage in plan if isinstance(stage, Fit) and stage.phase == "retrain"]
         assert parts == sorted(set(parts))
@@ -97,7 +97,7 @@ def test_the_papers_protocol() -> None:
 
 def test_every_fit_carries_the_optimiser_and_its_images_come_after_those_shown_before() -> None:
     options = TrainOptions(
-        epochs=3, retrain_epochs=4, prune_steps=2, optimizer="adamw", momentum=0.5, weight_decay=0.1, amp="bf16"
+        lr=0.1, epochs=3, retrain_epochs=4, prune_steps=2, optimizer="adamw", momentum=0.5, weight_decay=0.1, amp="bf16"
     )
     shown: list[int] = []
     for stage in stages(options, task=2):
@@ -120,7 +120,7 @@ def test_cosine_falls_to_nothing_and_begins_anew_after_pruning() -> None:
 def test_the_rate_rises_first_but_not_after_pruning() -> None:
     schedule = Schedule(4, 0.2, warmup=2)
     assert [schedule.lr_at(epoch) for epoch in (0, 0.5, 1, 2, 3)] == pytest.approx([0, 0.05, 0.1, 0.2, 0.2])
-    first, _, second = stages(TrainOptions(epochs=9, warmup=1, retrain_epochs=3), task=2)
+    first, _, second = stages(TrainOptions(lr=0.1, epochs=9, warmup=1, retrain_epochs=3), task=2)
     assert isinstance(first, Fit)
     assert isinstance(second, Fit)
     assert (first.schedule.warmup, second.schedule.warmup) == (1, 0)
