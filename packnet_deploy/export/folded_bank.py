@@ -21,7 +21,7 @@ from packnet_deploy.export.fold import (
     Tensors,
     fold_biases_in_place,
     fold_graph_in_place,
-    scale_in_place,
+    scaled,
 )
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import Precision
@@ -81,46 +81,33 @@ def load_folded_bank(pack: Pack, options: ExportOptions) -> FoldedBank:
     """
     model = load_skeleton(pack, options)
     graph = model.graph
-    bank = pack.bank()
-    with pack.chain(len(pack.tasks)) as chain:
-        sides = [
-            (
-                header,
-                {name: file.read(name) for name in file.entries if name.startswith(("own/", "head/"))},
-                file.read("probe/logits"),
-            )
-            for file, header in chain
-        ]
+    with pack.opened() as opened:
+        bank = opened.bank()
+        sides = [(d.header, d.group("own"), d.group("head"), d.probe_logits) for d in opened.chain.deltas]
     inputs = weight_inputs(graph)
     own_tensors: list[Tensors] = []
-    for header, arrays, _ in sides:
-        small = {
-            **bank.shared,
-            **{name.removeprefix("own/").replace("head/", "head."): a for name, a in arrays.items()},
-        }
+    for header, own, head, _ in sides:
+        small = bank.shared | own | {f"head.{name}": array for name, array in head.items()}
         expect_fit(graph, {**bank.values, **small}, len(header.classes))
         own_tensors.append({name: small[name] for name in inputs if name in small})
 
     folds = fold_graph_in_place(graph, {name: tuple(sizes) for name, sizes in inputs.items()})
     drop_weight_inputs(graph)
     scales = _bank_scales(fold_biases_in_place(folds, {**own_tensors[0], **bank.shared}))
-    for name, scale in scales.items():
-        if name in bank.values:
-            scale_in_place(bank.values[name], scale)
+    values = {name: scaled(array, scales[name]) if name in scales else array for name, array in bank.values.items()}
     tasks = []
-    for entry, (header, _, probe_logits), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
+    for entry, (header, _, _, probe_logits), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
         factors = fold_biases_in_place(folds, tensors)
         ratios = {}
         for name, factor in factors.items():
             if name not in bank.values:  # a weight that every task has of its own, such as the head's
-                tensors[name] = tensors[name].copy()
-                scale_in_place(tensors[name], factor)
+                tensors[name] = scaled(tensors[name], factor)
             elif np.any(factor != scales[name]):
                 ratios[name] = (factor / scales[name]).astype(np.float32)
         spec = header.input or pack.input
         tasks.append(TaskSide(entry, header.classes, spec, tensors, ratios, probe_logits))
     owners = {name: owner - np.uint8(1) for name, owner in bank.owners.items()}  # 0, free, becomes 255
-    return FoldedBank(model, bank.values, owners, tuple(tasks), tuple(folds))
+    return FoldedBank(model, values, owners, tuple(tasks), tuple(folds))
 
 
 def padded_head(name: str, array: npt.NDArray[Any], classes: int) -> npt.NDArray[Any]:

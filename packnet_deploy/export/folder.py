@@ -30,7 +30,7 @@ from packnet_deploy.export.folded_bank import FoldedBank, TaskSide, load_folded_
 from packnet_deploy.export.masking import bank_name, mask_weights_in_place, owner_name, ratio_name
 from packnet_deploy.export.metadata import describe_task_in_place, metadata_of, read_model
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference
+from packnet_deploy.export.parity import Difference, expected_logits
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.wire import data_file, model_buffers
@@ -64,21 +64,22 @@ def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: Expor
         raise UsageError(f"{folder}: expected a folder, got a file; layout shared writes several files")
     if not folder.parent.is_dir():
         raise EnvironmentFault(f"{folder.parent}: no such folder; make it first")
-    bank = load_folded_bank(pack, options)
     with contextlib.ExitStack() as stack:
         if folder.exists():
             stack.enter_context(locked(folder))
         older = _older_graphs(folder, pack, options, tasks)
+        with pack.opened() as opened:
+            bank = load_folded_bank(opened, options)
+            expected = expected_logits(opened, [*tasks, *older], options)
         staging = stack.enter_context(staging_folder(folder))
         operators = _write(pack, bank, tasks, staging, options)
         for task, path in older.items():
             shutil.copyfile(path, staging / f"{task}.onnx")
-        probes = {side.entry.name: side.probe_logits for side in bank.tasks}
         dense_bytes = bank.dense_bytes(options.type, {*tasks, *older})
         del bank  # ONNX Runtime is about to load its own copy
         differences: dict[str, Difference] = {}
         for task in (*tasks, *older) if options.verify else ():
-            differences |= check_export(staging / f"{task}.onnx", pack, {task: probes[task]}, options)
+            differences |= check_export(staging / f"{task}.onnx", pack, {task: expected[task]}, options)
         names = [BANK_FILE, OWNER_FILE, *(f"{task}.onnx" for task in tasks)]
         _appear([staging / name for name in names], folder)
     held = [entry.name for entry in pack.tasks if entry.name in {*tasks, *older}]

@@ -66,11 +66,13 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     """
     if not pack.tasks:
         raise UsageError(f"{pack.path}: no task to build an engine for yet; train one first")
-    bank = load_engine_bank(pack, options.export, options.classes)
+    with pack.opened() as opened:
+        bank = load_engine_bank(opened, options.export, options.classes)
+        folded = load_folded_bank(opened, options.export) if options.switch == "selector" else None
     chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
     plan = sparsity_plan(pack, bank, chosen.entry.index)
-    if options.switch == "selector":
-        bound = bind_selector(pack, load_folded_bank(pack, options.export), options.export)
+    if folded is not None:
+        bound = bind_selector(pack, folded, options.export)
         return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), plan, _widest(bank))
     if options.switch == "bind":
         return EngineGraph(
