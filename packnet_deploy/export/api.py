@@ -15,7 +15,7 @@ from onnx import ModelProto
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel, bind_task
 from packnet_deploy.export.check import check_export
-from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.parity import expected_logits
@@ -70,9 +70,9 @@ def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes
     _expect_file_name(path, "selector.onnx")
     tasks = [entry.name for entry in pack.tasks]
     with pack.opened() as opened:
-        bank = load_folded_bank(opened, options)
+        bank = load_deploy_bank(opened, options)
         expected = expected_logits(opened, tasks, options)
-    dense_bytes = bank.dense_bytes(options.type, tasks)
+    dense_bytes = bank.dense_bytes(tasks)
     return _export(pack, bind_selector(pack, bank, options), expected, path, options, dense_bytes, max_bytes)
 
 

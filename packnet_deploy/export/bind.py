@@ -1,6 +1,6 @@
 """From a pack to one task's model: the pack's graph with the task's tensors bound to its inputs, not yet serialised.
 
-Layouts in which several tasks share a bank are ``folded_bank``'s business.
+Layouts in which several tasks share a bank are ``deploy_bank``'s business.
 """
 
 from __future__ import annotations
