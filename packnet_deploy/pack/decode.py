@@ -24,7 +24,7 @@ from packnet_deploy.pack.tensorfile import TensorFile
 BLOCK = 1 << 17  # weights
 AT_ONCE = 1 << 16  # bytes; a tensor no larger is read whole, since a chain may have hundreds of them
 FEW_TAKEN = 0.12  # the share of marks below which copying the runs between them is faster than copying by position
-FEW_TASKS = 8  # up to so many, a comparison for each task is faster than sorting a block by owner
+FEW_TASKS = 16  # up to so many, a comparison for each task is faster than sorting a block by owner
 
 
 class _Tensor:
