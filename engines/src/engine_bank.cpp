@@ -23,14 +23,14 @@ namespace {
 
 constexpr const char* kBuildAgain = "build the plan again from this pack";
 constexpr const char* kHead = "head.";
-constexpr std::uint8_t kFree = 255;  // the owner, minus one, of a weight without one
+constexpr std::uint8_t kNoRank = 255;  // of a weight without an owner; other ranks are owners minus one
 
 using Memory = std::unique_ptr<std::byte[]>;
 
 /// One banked weight.
 struct Banked {
     Memory values;
-    std::unique_ptr<std::uint8_t[]> owners;  // minus one
+    std::unique_ptr<std::uint8_t[]> ranks;
 };
 
 /// A task's side: by weight, tensors where they are not banked, ratios where they are.
@@ -117,7 +117,7 @@ void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned 
         const SwitchedWeight& weight = *found;
         Banked& target = banked[static_cast<std::size_t>(found - weights.begin())];
         target.values = allocate(weight);
-        target.owners = std::move(bank.owners_[i]);
+        target.ranks = std::move(bank.owners_[i]);
         const std::unique_ptr<float[]> values = std::move(bank.values_[i]);
         const auto scale = scales.find(weight.name);
         const std::size_t chunks = detail::chunks_of(parameter);
@@ -125,8 +125,8 @@ void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned 
             const std::size_t begin = chunk * detail::kChunk, end = std::min(weight.size, begin + detail::kChunk);
             if (scale != scales.end()) detail::scale_in_place(values.get(), begin, end, scale->second);
             detail::convert(weight.name, weight.dtype, values.get(), target.values.get(), begin, end);
-            for (std::size_t j = begin; j < end; ++j)
-                target.owners[j] = static_cast<std::uint8_t>(target.owners[j] - 1);
+            for (std::size_t j = begin; j < end; ++j)  // they were owners until here
+                target.ranks[j] = static_cast<std::uint8_t>(target.ranks[j] - 1);
         });
     }
     for (std::size_t i = 0; i < weights.size(); ++i) {
@@ -178,7 +178,7 @@ void EngineBank::Content::check_sparsity(const Sidecar& plan) const {
         if (!plan.sparse_weights || !layer.eligible || found == weights.end() || !found->banked) continue;
         const Banked& weight = banked[static_cast<std::size_t>(found - weights.begin())];
         std::vector<std::uint8_t> used(found->size);
-        for (std::size_t i = 0; i < used.size(); ++i) used[i] = weight.owners[i] != kFree;
+        for (std::size_t i = 0; i < used.size(); ++i) used[i] = weight.ranks[i] != kNoRank;
         if (!detail::fits_pattern(found->shape) || !detail::obeys_pattern(used.data(), found->shape)) {
             throw Error({}, "weight " + detail::in_quotes(layer.name), "2:4 sparsity, which its kernel relies on",
                         "a task that breaks it", "build the plan again from this pack, or with --sparsity off");
@@ -196,7 +196,7 @@ void EngineBank::Content::materialise(int task, std::size_t index, std::size_t b
         return;
     }
     const Banked& from = banked[index];
-    detail::mask(weight.dtype, from.values.get(), from.owners.get(), out, begin, end, static_cast<std::uint8_t>(task));
+    detail::mask(weight.dtype, from.values.get(), from.ranks.get(), out, begin, end, static_cast<std::uint8_t>(task));
     const Factors<float>& ratio = side.ratios[index];
     if (ratio.values.empty()) return;
     ratio.for_each_run(begin, end, [&](std::size_t run, std::size_t to, float factor) {
@@ -244,7 +244,7 @@ const std::vector<SwitchedWeight>& EngineBank::weights() const noexcept { return
 
 const std::byte* EngineBank::values(std::size_t weight) const { return content_->banked.at(weight).values.get(); }
 
-const std::uint8_t* EngineBank::owners(std::size_t weight) const { return content_->banked.at(weight).owners.get(); }
+const std::uint8_t* EngineBank::ranks(std::size_t weight) const { return content_->banked.at(weight).ranks.get(); }
 
 EngineBank::Ratio EngineBank::ratio(int task, std::size_t weight) const {
     detail::check_task(task, 1, tasks());

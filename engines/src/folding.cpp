@@ -9,7 +9,7 @@
 namespace packnet::detail {
 namespace {
 
-constexpr double kSmallestScale = 1e-6;  // as in export/folded_bank.py
+constexpr double kSmallestScale = 1e-6;  // as in export/deploy_bank.py
 constexpr const char* kNext = "was the plan built from another pack?";
 
 Tensor& named(Tensors& tensors, const std::string& name) {

@@ -1,7 +1,7 @@
 // Masking a weight bank on the GPU: the kernels of both runtimes, Python's (compiled by NVRTC) and the C++ one (nvcc).
 //
 // No header is needed, so that NVRTC finds all there is. A bank is a flat array, of one weight tensor or of all of
-// them, with an owner byte for each value: the owning task's index minus one, 255 where it is free. Kernels take the
+// them, with a rank, one byte, for each value: its owner minus one, 255 where it is free and no task has it. Kernels take the
 // index of the task, 1 for the first. Arrays begin at multiples of 16 bytes; a count may be anything.
 
 typedef unsigned char u8;
@@ -11,23 +11,23 @@ typedef unsigned long long u64;
 
 __device__ static u64 thread_index() { return static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x; }
 
-// ---- out[i] = owners[i] < task ? bank[i] : 0; weights are moved as bits, so that the type does not matter. ----------
+// ---- out[i] = ranks[i] < task ? bank[i] : 0; weights are moved as bits, so that the type does not matter. ----------
 // Each thread takes the 16 bytes that one memory instruction moves; the last one what is left over.
 
-__device__ static u32 keep32(u32 bits, u32 owner, u32 task) { return owner < task ? bits : 0; }
+__device__ static u32 keep32(u32 bits, u32 rank, u32 task) { return rank < task ? bits : 0; }
 
-// Two weights of 16 bits, and the bytes of their owners in the low half of `owners`.
-__device__ static u32 keep16(u32 pair, u32 owners, u32 task) {
-    const u32 low = (owners & 0xff) < task ? 0x0000ffffu : 0u;
-    const u32 high = (owners >> 8 & 0xff) < task ? 0xffff0000u : 0u;
+// Two weights of 16 bits, and the bytes of their ranks in the low half of `ranks`.
+__device__ static u32 keep16(u32 pair, u32 ranks, u32 task) {
+    const u32 low = (ranks & 0xff) < task ? 0x0000ffffu : 0u;
+    const u32 high = (ranks >> 8 & 0xff) < task ? 0xffff0000u : 0u;
     return pair & (low | high);
 }
 
-extern "C" __global__ void packnet_mask_32(u32* out, const u32* bank, const u8* owners, u64 count, u32 task) {
+extern "C" __global__ void packnet_mask_32(u32* out, const u32* bank, const u8* ranks, u64 count, u32 task) {
     const u64 first = 4 * thread_index();
     if (first + 4 <= count) {
         const uint4 bits = *reinterpret_cast<const uint4*>(bank + first);
-        const u32 four = *reinterpret_cast<const u32*>(owners + first);
+        const u32 four = *reinterpret_cast<const u32*>(ranks + first);
         uint4 kept;
         kept.x = keep32(bits.x, four & 0xff, task);
         kept.y = keep32(bits.y, four >> 8 & 0xff, task);
@@ -35,15 +35,15 @@ extern "C" __global__ void packnet_mask_32(u32* out, const u32* bank, const u8* 
         kept.w = keep32(bits.w, four >> 24, task);
         *reinterpret_cast<uint4*>(out + first) = kept;
     } else {
-        for (u64 i = first; i < count; ++i) out[i] = owners[i] < task ? bank[i] : 0;
+        for (u64 i = first; i < count; ++i) out[i] = ranks[i] < task ? bank[i] : 0;
     }
 }
 
-extern "C" __global__ void packnet_mask_16(u16* out, const u16* bank, const u8* owners, u64 count, u32 task) {
+extern "C" __global__ void packnet_mask_16(u16* out, const u16* bank, const u8* ranks, u64 count, u32 task) {
     const u64 first = 8 * thread_index();
     if (first + 8 <= count) {
         const uint4 bits = *reinterpret_cast<const uint4*>(bank + first);
-        const uint2 eight = *reinterpret_cast<const uint2*>(owners + first);
+        const uint2 eight = *reinterpret_cast<const uint2*>(ranks + first);
         uint4 kept;
         kept.x = keep16(bits.x, eight.x, task);
         kept.y = keep16(bits.y, eight.x >> 16, task);
@@ -51,7 +51,7 @@ extern "C" __global__ void packnet_mask_16(u16* out, const u16* bank, const u8* 
         kept.w = keep16(bits.w, eight.y >> 16, task);
         *reinterpret_cast<uint4*>(out + first) = kept;
     } else {
-        for (u64 i = first; i < count; ++i) out[i] = owners[i] < task ? bank[i] : 0;
+        for (u64 i = first; i < count; ++i) out[i] = ranks[i] < task ? bank[i] : 0;
     }
 }
 

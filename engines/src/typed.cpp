@@ -11,12 +11,12 @@ namespace packnet::detail {
 namespace {
 
 template <typename Bits>
-void mask_bits(const std::byte* values, const std::uint8_t* owners, std::byte* out, std::size_t begin, std::size_t end,
+void mask_bits(const std::byte* values, const std::uint8_t* ranks, std::byte* out, std::size_t begin, std::size_t end,
                std::uint8_t task) {
     for (std::size_t i = begin; i < end; ++i) {
         Bits bits;
         std::memcpy(&bits, values + i * sizeof bits, sizeof bits);
-        bits = owners[i] < task ? bits : Bits{0};
+        bits = ranks[i] < task ? bits : Bits{0};
         std::memcpy(out + i * sizeof bits, &bits, sizeof bits);
     }
 }
@@ -41,10 +41,10 @@ void convert(const std::string& name, Precision type, const float* values, std::
     }
 }
 
-void mask(Precision type, const std::byte* values, const std::uint8_t* owners, std::byte* out, std::size_t begin,
+void mask(Precision type, const std::byte* values, const std::uint8_t* ranks, std::byte* out, std::size_t begin,
           std::size_t end, std::uint8_t task) {
     const auto masked = type == Precision::fp32 ? mask_bits<std::uint32_t> : mask_bits<std::uint16_t>;
-    masked(values, owners, out, begin, end, task);
+    masked(values, ranks, out, begin, end, task);
 }
 
 void multiply(Precision type, std::byte* weights, std::size_t begin, std::size_t end, float factor) {

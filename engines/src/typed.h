@@ -17,8 +17,8 @@ namespace packnet::detail {
 void convert(const std::string& name, Precision type, const float* values, std::byte* out, std::size_t begin,
              std::size_t end);
 
-/// Weights whose owner, minus one, is below `task`; zeros for the others.
-void mask(Precision type, const std::byte* values, const std::uint8_t* owners, std::byte* out, std::size_t begin,
+/// Weights whose rank is below `task`; zeros for the others.
+void mask(Precision type, const std::byte* values, const std::uint8_t* ranks, std::byte* out, std::size_t begin,
           std::size_t end, std::uint8_t task);
 
 /// Multiply in float32 and round to the type.

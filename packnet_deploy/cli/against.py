@@ -28,16 +28,17 @@ def compare(pack: Pack, tasks: list[str], against: str, data: str | None, option
     from packnet_deploy.runners.onnx import OnnxRunner
     from packnet_deploy.runners.pack import PackRunner
 
-    with tempfile.TemporaryDirectory() as folder:
-        models = _exported(pack, tasks, Path(folder), options)
+    whole = options.layout in ("selector", "shared")  # these hold every task
+    with tempfile.TemporaryDirectory() as folder, pack.opened(None if whole else tasks) as opened:
+        models = _exported(opened, tasks, Path(folder), options)
         with OnnxRunner(models) as tested:
             if against == "onnxrt":
-                with PackRunner(pack) as reference:
-                    return [agreement(tested, reference, task, _images(pack, task, data)) for task in tasks]
+                with PackRunner(opened) as reference:
+                    return [agreement(tested, reference, task, _images(opened, task, data)) for task in tasks]
             found = []
             for task in tasks:
-                with _torch_runner(pack, task) as module:
-                    found.append(agreement(tested, module, task, _images(pack, task, data)))
+                with _torch_runner(opened, task) as module:
+                    found.append(agreement(tested, module, task, _images(opened, task, data)))
             return found
 
 

@@ -82,7 +82,8 @@ def _build(
         if all_tasks or len(names) > 1:
             folder = output or Path()
             folder.mkdir(parents=True, exist_ok=True)
-            return [build_plan(pack, folder / f"{name}.plan", options, name, bar) for name in names]
+            with pack.opened() as opened:
+                return [build_plan(opened, folder / f"{name}.plan", options, name, bar) for name in names]
         return [build_plan(pack, output or Path(f"{names[0]}.plan"), options, names[0], bar)]
 
 

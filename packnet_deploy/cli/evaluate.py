@@ -77,12 +77,13 @@ def measure(
     from packnet_deploy.export.api import export_task
     from packnet_deploy.runners.onnx import OnnxRunner
 
-    classes, spec = pack.header(task).classes, pack.task_input(task)
-    _, images = open_split(data, split, classes=classes, skip_bad_images=skip_bad_images)
     top1 = top5 = 0
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "task.onnx"
-        export_task(pack, task, model)
+        with pack.opened([task]) as opened:
+            classes, spec = opened.header(task).classes, opened.task_input(task)
+            _, images = open_split(data, split, classes=classes, skip_bad_images=skip_bad_images)
+            export_task(opened, task, model)
         with OnnxRunner({task: model}, device=device) as runner:
             for batch, labels in batches(images, spec, batch_size):
                 best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]

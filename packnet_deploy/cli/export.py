@@ -90,7 +90,8 @@ def _export(
     if all_tasks or len(names) > 1:
         folder = output or Path()
         folder.mkdir(parents=True, exist_ok=True)
-        return [export_task(pack, name, folder / f"{name}.onnx", options) for name in names]
+        with pack.opened(names) as opened:
+            return [export_task(opened, name, folder / f"{name}.onnx", options) for name in names]
     return [export_task(pack, name, output or Path(f"{name}.onnx"), options) for name in names]
 
 
@@ -100,7 +101,9 @@ def _export_triton(
     from packnet_deploy.export.triton import export_triton
 
     repository = output or Path("models")
-    return [export_triton(pack, name, repository, options) for name in chosen_tasks(pack, tasks, all_tasks)]
+    names = chosen_tasks(pack, tasks, all_tasks)
+    with pack.opened(names) as opened:
+        return [export_triton(opened, name, repository, options) for name in names]
 
 
 def _expect_plans_alone(target: str, names_tasks: bool, options: dict[str, Any]) -> None:

@@ -64,8 +64,9 @@ def _describe_pack(path: Path) -> dict[str, Any]:
     from packnet_deploy.pack import Pack
 
     pack = Pack.open(path)
-    layers = pack.capacity()
-    headers = [pack.header(entry.name) for entry in pack.tasks]
+    with pack.opened() as opened:
+        layers = opened.capacity()
+        headers = [opened.header(entry.name) for entry in opened.tasks]
     listed = {entry.file for entry in pack.tasks}
     return {
         "kind": "pack",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from packnet_deploy.cli.flags import GroupedCommand, flags_of, given
 from packnet_deploy.cli.packs import path_to_grow, path_to_resume
 from packnet_deploy.training.options import TrainOptions, groups
 from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
-
-if TYPE_CHECKING:
-    from packnet_deploy.pack import Pack
 
 
 @click.command(cls=GroupedCommand)
@@ -107,9 +104,11 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
     columns = ("trained", "pruned", "retrained", "test", "top-5", "free", "delta", "change")
     shown = table(str(pack.path), ("task",), columns)
     free = pack.manifest.weights
-    for entry, owned in zip(pack.tasks, _owned(pack), strict=True):
-        free -= owned
-        errors = pack.header(entry.name).report.get("errors", {})
+    with pack.opened() as opened:
+        layers, reports = opened.capacity(), [opened.header(entry.name).report for entry in opened.tasks]
+    for entry, report in zip(pack.tasks, reports, strict=True):
+        free -= sum(layer.owned[entry.index - 1] for layer in layers)
+        errors = report.get("errors", {})
         figures = [errors.get(moment, {}).get("val", [None])[0] for moment in columns[:3]]
         figures += errors.get("retrained", {}).get("test", [None, None])
         change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
@@ -134,8 +133,3 @@ def _print_archs() -> None:
     for arch in arch_table():
         shown.add_row(arch.name, arch.head, ", ".join(arch.weights), f"{arch.packable:,}", f"{arch.input_size} px")
     console().print(shown)
-
-
-def _owned(pack: Pack) -> list[int]:
-    layers = pack.capacity()
-    return [sum(layer.owned[i] for layer in layers) for i in range(len(pack.tasks))]

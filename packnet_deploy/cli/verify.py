@@ -71,13 +71,13 @@ def command(
     _check(opened, as_json)
 
 
-def _check_plan(opened: Pack, plan: Path, as_json: bool) -> None:
+def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
     from packnet_deploy.trt.check import export_options
     from packnet_deploy.trt.engine import Engine
     from packnet_deploy.trt.verify import verify_engine
 
-    with Engine.load(plan, opened) as engine:
+    with pack.opened() as opened, Engine.load(plan, opened) as engine:
         options = export_options(engine.sidecar, opened)
         differences = verify_engine(engine, opened, engine.tasks, options, plan)
     if as_json:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from packnet_deploy.doctor.section import Cell, Section, row
+from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS, Precision
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.gpu import answer, expect_gpu
-from packnet_deploy.trt.layout import FREE
 
 COUNT = 1 << 26  # weights; twice the memory of any GPU's cache, even in half precision
 LAUNCHES = 20  # enqueued at once, so that starting them costs nothing beside them
@@ -39,7 +39,7 @@ def masking(folder: Path) -> Section:
     return Section(
         "Masking kernel",
         f"Is the kernel right, and does it reach {GOAL:.0%} of the bandwidth of a copy from device to device? "
-        f"{COUNT:,} weights; every byte that is read or written counts, owners too.",
+        f"{COUNT:,} weights; every byte that is read or written counts, ranks too.",
         COLUMNS,
         rows,
         reached,
@@ -58,15 +58,15 @@ def measure_mask(
     size = precision.dtype.itemsize
     rng = np.random.default_rng(0)
     bank = rng.standard_normal(count, np.float32).astype(precision.dtype)
-    owners = rng.choice(np.array([0, 1, 2, FREE], np.uint8), count)
+    ranks = rng.choice(np.array([0, 1, 2, NO_RANK], np.uint8), count)
     out, values, owned = device.allocate(count * size), device.allocate(count * size), device.allocate(count)
     got = np.empty_like(bank)
     device.upload(values, bank)
-    device.upload(owned, owners)
+    device.upload(owned, ranks)
     device.mask(out, values, owned, count, 2, size)
     device.download(got, out)
     device.synchronise()
-    expected = np.where(owners < 2, bank, precision.dtype.type(0))
+    expected = np.where(ranks < 2, bank, precision.dtype.type(0))
     equal = got.tobytes() == expected.tobytes()
     mask_s = seconds_each(device, lambda: device.mask(out, values, owned, count, 2, size))
     copy_s = seconds_each(device, lambda: copy(device, out, values, count * size))

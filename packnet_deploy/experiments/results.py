@@ -128,8 +128,8 @@ def _stages(run: RunFolder) -> dict[str, dict[str, Errors]]:
 
 
 def _reports(pack: Pack) -> dict[str, Mapping[str, Any]]:
-    with pack.chain(len(pack.tasks)) as chain:
-        return {header.task: header.report for _, header in chain}
+    with pack.opened() as opened:
+        return {entry.name: opened.header(entry.name).report for entry in opened.tasks}
 
 
 def _moments(report: Mapping[str, Any]) -> dict[str, Errors]:

@@ -27,9 +27,10 @@ def paper_bytes(pack: Pack, by_filter: bool = False) -> float:
     Args:
         by_filter: whole filters are owned, so the mask has an entry for each filter, not for each weight.
     """
-    with pack.chain(len(pack.tasks)) as chain:
-        entries = [(name, entry.size) for file, _ in chain for name, entry in file.entries.items()]
-        owners = sum(any(e.size for n, e in file.entries.items() if n.startswith("values/")) for file, _ in chain)
+    with pack.opened() as opened:
+        files = opened.chain.files
+        entries = [(name, entry.size) for file in files for name, entry in file.entries.items()]
+        owners = sum(any(e.size for n, e in file.entries.items() if n.startswith("values/")) for file in files)
     dense = sum(size for name, size in entries if name.startswith(_DENSE))
     return paper_count(
         packable=pack.manifest.weights,

@@ -15,9 +15,10 @@ from onnx import ModelProto
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel, bind_task
 from packnet_deploy.export.check import check_export
-from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.parity import expected_logits
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.wire import MAX_BYTES, external_buffers, model_buffers, size_of
@@ -51,9 +52,9 @@ def export_task(
     if options.layout not in ("dense", "sparse"):
         raise UsageError(f"layout: a file of one task is dense or sparse, got {options.layout!r}")
     _expect_file_name(path, f"{task}.onnx")
-    bound, probe_logits = bind_task(pack, task, options)
+    bound, expected = bind_task(pack, task, options)
     dense_bytes = sum(array.nbytes for array in bound.tensors.values())
-    return _export(pack, bound, {task: probe_logits}, path, options, dense_bytes, max_bytes)
+    return _export(pack, bound, {task: expected}, path, options, dense_bytes, max_bytes)
 
 
 def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes: int = MAX_BYTES) -> ExportReport:
@@ -67,10 +68,12 @@ def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes
     if not pack.tasks:
         raise UsageError(f"{pack.path}: no task to export yet; train one first")
     _expect_file_name(path, "selector.onnx")
-    bank = load_folded_bank(pack, options)
-    probes = {side.entry.name: side.probe_logits for side in bank.tasks}
-    dense_bytes = bank.dense_bytes(options.type, probes)
-    return _export(pack, bind_selector(pack, bank, options), probes, path, options, dense_bytes, max_bytes)
+    tasks = [entry.name for entry in pack.tasks]
+    with pack.opened() as opened:
+        bank = load_deploy_bank(opened, options)
+        expected = expected_logits(opened, tasks, options)
+    dense_bytes = bank.dense_bytes(tasks)
+    return _export(pack, bind_selector(pack, bank, options), expected, path, options, dense_bytes, max_bytes)
 
 
 def _expect_file_name(path: Path, example: str) -> None:
@@ -83,13 +86,13 @@ def _expect_file_name(path: Path, example: str) -> None:
 def _export(
     pack: Pack,
     bound: BoundModel,
-    probes: Mapping[str, npt.NDArray[Any]],
+    expected: Mapping[str, npt.NDArray[Any]],
     path: Path,
     options: ExportOptions,
     dense_bytes: int,
     max_bytes: int,
 ) -> ExportReport:
-    """Lay out, write, check, and move into place. ``probes``: the pack's probe logits of every task in the model."""
+    """Lay out, write, check, and move into place. ``expected``: what every task in the model must answer."""
     operators = bound.operators
     tensors: Mapping[str, Laid] = bound.tensors
     if options.layout == "sparse":
@@ -99,11 +102,11 @@ def _export(
         files = _write(bound.model, tensors, folder / path.name, max_bytes)
         written = sum(file.stat().st_size for file in files)
         del bound, tensors  # ONNX Runtime is about to load its own copy
-        differences = check_export(files[0], pack, probes, options) if options.verify else {}
+        differences = check_export(files[0], pack, expected, options) if options.verify else {}
         move_into_place(files[::-1], path.parent)
     return ExportReport(
         options=options,
-        tasks=tuple(probes),
+        tasks=tuple(expected),
         files=tuple(path.parent / file.name for file in files),
         bytes=written,
         dense_bytes=dense_bytes,

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
+from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.overflow import expect_no_overflow
-from packnet_deploy.export.parity import Difference, compare, run_session, run_skeleton
+from packnet_deploy.export.parity import Difference, compare, run_session
 from packnet_deploy.export.session import open_session
-from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 
@@ -33,8 +33,7 @@ def check_export(
     """Hold the model at ``path`` against the pack.
 
     Args:
-        probes: for every task in the model, the pack's probe logits. For another image size than the pack's, its
-            graph is run at that size instead.
+        probes: for every task in the model, the logits that it must give (``parity.expected_logits``).
 
     Returns:
         How far the answers lie from the pack's, by task.
@@ -43,11 +42,8 @@ def check_export(
         ArtefactError: ONNX Runtime cannot load or run the model, its types do not fit, or it has other classes.
         CheckFailed: a task's logits differ by more than the tolerance, or a selector gives one to a class that the
             task does not have.
-        UsageError: the network does not take the image size asked for.
     """
     images = probe_batch(input_spec(pack, options))
-    if options.image_size is not None:
-        probes = {task: _expected_at_size(pack, task, options, images) for task in probes}
     session = open_session(path if options.precision != "bf16" else _widened_copy(path))
     rtol = options.type.tolerance if options.rtol is None else options.rtol
     differences = {}
@@ -84,15 +80,6 @@ def _requests(images: FloatArray, batch: int | None, task: int | None) -> list[d
         {"images": np.resize(images[start : start + size], (size, *images.shape[1:])), **selected}
         for start in range(0, len(images), size)
     ]
-
-
-def _expected_at_size(pack: Pack, task: str, options: ExportOptions, images: FloatArray) -> FloatArray:
-    plain = ExportOptions(image_size=options.image_size)
-    graph = load_skeleton(pack, plain).SerializeToString()
-    try:
-        return run_skeleton(graph, pack.load_task(task).tensors, images)
-    except ArtefactError as error:
-        raise UsageError(f"image size {options.image_size}: the network does not take it ({error})") from error
 
 
 def _widened_copy(path: Path) -> Path:

@@ -128,6 +128,13 @@ def scale_in_place(weight: npt.NDArray[np.float32], factors: Factors) -> None:
     np.multiply(weight, factors, out=weight, dtype=np.float64, casting="same_kind")
 
 
+def scaled(weight: npt.NDArray[np.float32], factors: Factors) -> npt.NDArray[np.float32]:
+    """The same into a new array."""
+    out = np.empty_like(weight)
+    np.multiply(weight, factors, out=out, dtype=np.float64, casting="same_kind")
+    return out
+
+
 def _may_fold(node: NodeProto, layer: NodeProto, uses: Mapping[str, int], known: Shapes) -> bool:
     attributes = _attributes(layer)
     plain = (

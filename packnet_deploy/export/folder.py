@@ -1,11 +1,11 @@
-"""The ``shared`` layout: a folder with one bank, one owner map and a small graph for each task.
+"""The ``shared`` layout: a folder with one bank, one map of ranks and a small graph for each task.
 
     bank.bin      the folded bank of every task of the pack, tensor after tensor
-    owners.bin    uint8 per weight: its owner's index minus one, 255 where it is free
-    TASK.onnx     the graph, with the task's head, biases, and mask: weight = bank · (owner <= task - 1)
+    owners.bin    uint8 per weight: its rank, which is its owner's index minus one, 255 where it is free
+    TASK.onnx     the graph, with the task's head, biases, and mask: weight = bank · (rank <= task - 1)
 
 ONNX Runtime computes the mask when it loads a graph, so a task runs as fast as its dense export. The folder grows:
-new bank, then owners, then the new graphs, each by rename. Between any two of these steps, and whichever file of
+new bank, then ranks, then the new graphs, each by rename. Between any two of these steps, and whichever file of
 which step a reader sees, every older graph gives its own logits: what it owns never changes, and a weight that is new
 in one of the files is free, or of a later task, in the other.
 """
@@ -26,11 +26,11 @@ from onnx import ModelProto
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel
 from packnet_deploy.export.check import check_export
-from packnet_deploy.export.folded_bank import FoldedBank, TaskSide, load_folded_bank
-from packnet_deploy.export.masking import bank_name, mask_weights_in_place, owner_name, ratio_name
+from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, load_deploy_bank
+from packnet_deploy.export.masking import bank_name, mask_weights_in_place, rank_name, ratio_name
 from packnet_deploy.export.metadata import describe_task_in_place, metadata_of, read_model
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference
+from packnet_deploy.export.parity import Difference, expected_logits
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.wire import data_file, model_buffers
@@ -39,14 +39,14 @@ from packnet_deploy.pack.atomic import locked, sync_directory
 from packnet_deploy.pack.directory import Pack
 
 BANK_FILE = "bank.bin"
-OWNER_FILE = "owners.bin"
+RANK_FILE = "owners.bin"
 TASK = "task/owner"
 
 
 def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: ExportOptions) -> ExportReport:
     """Write ``tasks`` into ``folder``, a new one or one made from this pack before it grew.
 
-    Bank and owners hold every task of the pack, so their bytes do not depend on ``tasks``. All graphs of the grown
+    Bank and ranks hold every task of the pack, so their bytes do not depend on ``tasks``. All graphs of the grown
     folder, older ones included, are checked against the pack before the first file changes.
 
     Raises:
@@ -64,25 +64,26 @@ def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: Expor
         raise UsageError(f"{folder}: expected a folder, got a file; layout shared writes several files")
     if not folder.parent.is_dir():
         raise EnvironmentFault(f"{folder.parent}: no such folder; make it first")
-    bank = load_folded_bank(pack, options)
     with contextlib.ExitStack() as stack:
         if folder.exists():
             stack.enter_context(locked(folder))
         older = _older_graphs(folder, pack, options, tasks)
+        with pack.opened() as opened:
+            bank = load_deploy_bank(opened, options)
+            expected = expected_logits(opened, [*tasks, *older], options)
         staging = stack.enter_context(staging_folder(folder))
         operators = _write(pack, bank, tasks, staging, options)
         for task, path in older.items():
             shutil.copyfile(path, staging / f"{task}.onnx")
-        probes = {side.entry.name: side.probe_logits for side in bank.tasks}
-        dense_bytes = bank.dense_bytes(options.type, {*tasks, *older})
+        dense_bytes = bank.dense_bytes({*tasks, *older})
         del bank  # ONNX Runtime is about to load its own copy
         differences: dict[str, Difference] = {}
         for task in (*tasks, *older) if options.verify else ():
-            differences |= check_export(staging / f"{task}.onnx", pack, {task: probes[task]}, options)
-        names = [BANK_FILE, OWNER_FILE, *(f"{task}.onnx" for task in tasks)]
+            differences |= check_export(staging / f"{task}.onnx", pack, {task: expected[task]}, options)
+        names = [BANK_FILE, RANK_FILE, *(f"{task}.onnx" for task in tasks)]
         _appear([staging / name for name in names], folder)
     held = [entry.name for entry in pack.tasks if entry.name in {*tasks, *older}]
-    files = tuple(folder / name for name in (*(f"{task}.onnx" for task in held), BANK_FILE, OWNER_FILE))
+    files = tuple(folder / name for name in (*(f"{task}.onnx" for task in held), BANK_FILE, RANK_FILE))
     return ExportReport(
         options=options,
         tasks=tuple(held),
@@ -94,32 +95,31 @@ def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: Expor
     )
 
 
-def _write(pack: Pack, bank: FoldedBank, tasks: Sequence[str], folder: Path, options: ExportOptions) -> dict[str, int]:
-    """Bank, owners and the graphs of ``tasks``; returns the operators of the first graph."""
-    values = typed_tensors({bank_name(name): array for name, array in bank.values.items()}, options.type)
-    data = data_file(values, BANK_FILE)
-    owners = data_file({owner_name(name): array for name, array in bank.owners.items()}, OWNER_FILE)
+def _write(pack: Pack, bank: DeployBank, tasks: Sequence[str], folder: Path, options: ExportOptions) -> dict[str, int]:
+    """Bank, ranks and the graphs of ``tasks``; returns the operators of the first graph."""
+    data = data_file({bank_name(name): array for name, array in bank.values.items()}, BANK_FILE)
+    ranks = data_file({rank_name(name): array for name, array in bank.ranks.items()}, RANK_FILE)
     write_buffers(folder / BANK_FILE, data.buffers)
-    write_buffers(folder / OWNER_FILE, owners.buffers)
+    write_buffers(folder / RANK_FILE, ranks.buffers)
     operators: dict[str, int] = {}
-    for side in bank.tasks:
-        if side.entry.name in tasks:
-            bound = _bind(pack, bank, side, options)
+    for task in bank.tasks:
+        if task.entry.name in tasks:
+            bound = _bind(pack, bank, task, options)
             operators = operators or bound.operators
-            buffers = model_buffers(bound.model, bound.tensors, (data, owners))
-            write_buffers(folder / f"{side.entry.name}.onnx", buffers)
+            buffers = model_buffers(bound.model, bound.tensors, (data, ranks))
+            write_buffers(folder / f"{task.entry.name}.onnx", buffers)
     return operators
 
 
-def _bind(pack: Pack, bank: FoldedBank, side: TaskSide, options: ExportOptions) -> BoundModel:
+def _bind(pack: Pack, bank: DeployBank, task: DeployTask, options: ExportOptions) -> BoundModel:
     """The graph of one task and the small tensors that lie in it."""
     model = ModelProto()
     model.CopyFrom(bank.model)
-    mask_weights_in_place(model.graph, bank.values, side.ratios, TASK, options.engine)
-    describe_task_in_place(model, pack, options, side.entry, side.classes, side.input)
+    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK, options.engine)
+    describe_task_in_place(model, pack, options, task.entry, task.classes, task.input)
     type_graph_in_place(model, options.type)
-    tensors: dict[str, npt.NDArray[Any]] = {**side.tensors, TASK: np.array(side.entry.index - 1, np.uint8)}
-    tensors |= {ratio_name(name): ratio for name, ratio in side.ratios.items()}
+    tensors: dict[str, npt.NDArray[Any]] = {**task.tensors, TASK: np.array(task.entry.index - 1, np.uint8)}
+    tensors |= {ratio_name(name): ratio for name, ratio in task.ratios.items()}
     return BoundModel(model, typed_tensors(tensors, options.type))
 
 

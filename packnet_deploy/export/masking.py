@@ -1,4 +1,6 @@
-"""The graph's side of a mask: ``weight = bank · (owner <= task)``, computed inside the model.
+"""The graph's side of a mask: ``weight = bank · (rank <= task - 1)``, computed inside the model.
+
+A rank is the owner's index minus one (deploy_bank.py); in the files its name is ``owner``.
 
 With a constant task ONNX Runtime computes it once, when it loads the model; with the task as an input, at each run.
 A product with the mask's 0 and 1 takes half the time of ``Where`` there (measured: docs/exports.md).
@@ -15,7 +17,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper
 
 Array = npt.NDArray[Any]
 
-OWNER_STEP = "owner/step"  # initialiser of a graph for TensorRT: 1, the scale of its int8 owners
+RANK_STEP = "owner/step"  # initialiser of a graph for TensorRT: 1, the scale of its int8 ranks
 INT8_SHIFT = 128
 
 
@@ -23,7 +25,7 @@ def bank_name(weight: str) -> str:
     return f"{weight}/bank"
 
 
-def owner_name(weight: str) -> str:
+def rank_name(weight: str) -> str:
     return f"{weight}/owner"
 
 
@@ -37,8 +39,8 @@ def mask_weights_in_place(
     """Put the nodes that compute each weight right before its first use, so that few of them live at once.
 
     The graph then needs, for each weight ``w``, initialisers or nodes that give ``w/bank`` and ``w/owner`` and, where
-    it is among ``ratios``, ``w/ratio``; and ``task``, the value to compare owners with. For ``tensorrt`` owners are
-    int8 (``int8_owners``), ``task`` is a float, and ``OWNER_STEP`` must be given.
+    it is among ``ratios``, ``w/ratio``; and ``task``, the value to compare ranks with. For ``tensorrt`` ranks are
+    int8 (``int8_ranks``), ``task`` is a float, and ``RANK_STEP`` must be given.
     """
     waiting = set(weights)
     nodes: list[NodeProto] = []
@@ -53,17 +55,17 @@ def mask_weights_in_place(
     graph.node.extend(ordered)
 
 
-def int8_owners(owners: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, npt.NDArray[np.int8]]:
-    """Owners as TensorRT can read them: one byte each as well, but dequantised, since it compares no bytes."""
-    return {name: (owner ^ np.uint8(INT8_SHIFT)).view(np.int8) for name, owner in owners.items()}
+def int8_ranks(ranks: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, npt.NDArray[np.int8]]:
+    """Ranks as TensorRT can read them: one byte each as well, but dequantised, since it compares no bytes."""
+    return {name: (rank ^ np.uint8(INT8_SHIFT)).view(np.int8) for name, rank in ranks.items()}
 
 
 def _mask_nodes(weight: str, scaled: bool, task: str, engine: str) -> Iterator[NodeProto]:
-    owner = owner_name(weight)
+    rank = rank_name(weight)
     if engine == "tensorrt":
-        yield _node("DequantizeLinear", [owner, OWNER_STEP], f"{owner}/float")
-        owner = f"{owner}/float"
-    yield _node("LessOrEqual", [owner, task], f"{weight}/mask")
+        yield _node("DequantizeLinear", [rank, RANK_STEP], f"{rank}/float")
+        rank = f"{rank}/float"
+    yield _node("LessOrEqual", [rank, task], f"{weight}/mask")
     yield _node("Cast", [f"{weight}/mask"], f"{weight}/keep", to=TensorProto.FLOAT)
     masked = f"{weight}/masked" if scaled else weight
     yield _node("Mul", [bank_name(weight), f"{weight}/keep"], masked)

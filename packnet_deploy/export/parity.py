@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.session import open_session
+from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.inputs import probe_batch
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from packnet_deploy.pack.directory import Pack
+    from packnet_deploy.pack.directory import OpenedPack, Pack
 
 TOLERANCE = 1e-4  # of the logits' scale; float32 in another order of summation stays an order of magnitude below
 
@@ -76,6 +79,35 @@ def task_difference(pack: Pack, task: str) -> Difference:
     weights = pack.load_task(task)
     got = run_skeleton(pack.graph_bytes(), weights.tensors, probe_batch(pack.input))
     return compare(got, weights.probe_logits)
+
+
+def expected_logits(pack: OpenedPack, tasks: Collection[str], options: ExportOptions) -> dict[str, FloatArray]:
+    """What exports and engines of ``tasks`` must answer to the probe batch, by task: see ``logits_at_size``."""
+    if _asks_the_pack(options):
+        return {task: pack.probe_logits(task) for task in tasks}
+    return {task: logits_at_size(pack, pack.load_task(task), options) for task in tasks}
+
+
+def logits_at_size(pack: Pack, weights: TaskWeights, options: ExportOptions) -> FloatArray:
+    """A task's probe logits; at another image size than the pack's, what its graph answers at that size.
+
+    Args:
+        weights: the task's, as the pack has them.
+
+    Raises:
+        UsageError: the network does not take the image size asked for.
+    """
+    if _asks_the_pack(options):
+        return weights.probe_logits
+    graph = load_skeleton(pack, ExportOptions(image_size=options.image_size)).SerializeToString()
+    try:
+        return run_skeleton(graph, weights.tensors, probe_batch(input_spec(pack, options)))
+    except ArtefactError as error:
+        raise UsageError(f"image size {options.image_size}: the network does not take it ({error})") from error
+
+
+def _asks_the_pack(options: ExportOptions) -> bool:
+    return options.image_size is None or not options.verify  # nobody will look at others
 
 
 def run_skeleton(graph: bytes, tensors: Mapping[str, FloatArray], images: FloatArray) -> FloatArray:

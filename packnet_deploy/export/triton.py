@@ -42,10 +42,11 @@ def export_triton(pack: Pack, task: str, repository: Path, options: ExportOption
     """
     if options.layout not in ("dense", "sparse"):
         raise UsageError(f"layout: Triton takes one dense or sparse model per task, got {options.layout!r}")
-    classes = pack.header(task).classes
-    config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
-    with new_version(repository, task, config, classes) as (staged, version):
-        report = export_task(pack, task, staged / MODEL_FILE, options)
+    with pack.opened([task]) as opened:
+        classes = opened.header(task).classes
+        config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
+        with new_version(repository, task, config, classes) as (staged, version):
+            report = export_task(opened, task, staged / MODEL_FILE, options)
     files = tuple(version / file.name for file in report.files)
     return ExportReport(**{**vars(report), "files": files})
 

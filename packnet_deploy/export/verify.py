@@ -35,8 +35,9 @@ def verify_pack(pack: Pack) -> Iterator[TaskCheck]:
     Raises:
         ArtefactError: a file is damaged or out of place, or the promise is broken; nothing behind it can be judged.
     """
-    bank = pack.bank()
-    pack.graph_bytes()
-    for entry in pack.tasks:
-        frozen = pack.header(entry.name).frozen_sha256 == bank.sha256(entry.index - 1)
-        yield TaskCheck(entry.name, frozen, task_difference(pack, entry.name))
+    with pack.opened() as opened:
+        bank = opened.bank()
+        opened.graph_bytes()
+        for entry in opened.tasks:
+            frozen = opened.header(entry.name).frozen_sha256 == bank.sha256(entry.index - 1)
+            yield TaskCheck(entry.name, frozen, task_difference(opened, entry.name))

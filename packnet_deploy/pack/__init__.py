@@ -4,8 +4,9 @@ The format is specified in docs/format.md.
 """
 
 from packnet_deploy.pack.bank import WeightBank, bank_sha256
+from packnet_deploy.pack.chain import TaskWeights, file_sha256
 from packnet_deploy.pack.delta import DeltaHeader, NewTask
-from packnet_deploy.pack.directory import Pack, TaskWeights, file_sha256
+from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.growth import append_task, apply_delta, create_pack, extract_delta
 from packnet_deploy.pack.inputs import InputSpec, probe_batch, probe_pixels
 from packnet_deploy.pack.manifest import Backbone, Manifest, ParamSpec, TaskEntry
@@ -28,6 +29,7 @@ __all__ = [
     "LayerCapacity",
     "Manifest",
     "NewTask",
+    "OpenedPack",
     "OwnerMap",
     "Pack",
     "ParamSpec",

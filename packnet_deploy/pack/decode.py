@@ -1,9 +1,10 @@
 """Reading one packable parameter out of a chain of deltas, block by block, straight into the output.
 
-For every block of weights the positions still free are kept as an index array; each delta's mask bits pick from
-it, in order. Blocks are small enough that the indices stay in the processor's cache, which is what makes this
-several times faster than whole-array masks: see docs/benchmarks.md.
-The slow version is reference.py.
+A task's mask speaks of the weights that are still free when it comes, so a block is gone through twice: forwards, to
+count what each task leaves to the next, and backwards, where each task's owner map is the next one's with its own
+weights put between. That is a byte for every weight still free before each task, in order, and no list of positions:
+the work for all tasks together is what their masks are long. Blocks are small enough to stay in the processor's
+cache. See docs/benchmarks.md; the slow version is reference.py.
 """
 
 from __future__ import annotations
@@ -17,35 +18,55 @@ import numpy.typing as npt
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.pack.bits import unpack_bits
 from packnet_deploy.pack.manifest import ParamSpec
-from packnet_deploy.pack.owners import OwnerMap
+from packnet_deploy.pack.owners import FREE, OwnerMap
 from packnet_deploy.pack.tensorfile import TensorFile
 
-BLOCK = 1 << 16  # weights; 64-bit indices of one block take 512 KiB
+BLOCK = 1 << 17  # weights
+AT_ONCE = 1 << 16  # bytes; a tensor no larger is read whole, since a chain may have hundreds of them
+FEW_TAKEN = 0.12  # the share of marks below which copying the runs between them is faster than copying by position
+FEW_TASKS = 16  # up to so many, a comparison for each task is faster than sorting a block by owner
+
+
+class _Tensor:
+    """A tensor of a delta, of which consecutive elements are asked for."""
+
+    def __init__(self, file: TensorFile, name: str) -> None:
+        self.size = file.entries[name].size
+        self._file, self._name = file, name
+        self._whole = file.read(name) if file.entries[name].bytes <= AT_ONCE else None
+
+    def __getitem__(self, place: slice) -> npt.NDArray[Any]:
+        if self._whole is not None:
+            return self._whole[place]
+        return self._file.read_range(self._name, place.start, place.stop - place.start)
 
 
 class _Stream:
     """One delta's mask bits and values for one parameter, handed out in order."""
 
     def __init__(self, file: TensorFile, param: str) -> None:
-        self._file, self._mask, self._values = file, f"mask/{param}", f"values/{param}"
-        self._has_mask = self._mask in file.entries
+        self._file, self._param = file, param
+        self._mask = _Tensor(file, f"mask/{param}") if f"mask/{param}" in file.entries else None
+        self._values = _Tensor(file, f"values/{param}")
         self._bit = self._value = 0
 
-    def take(self, free: int) -> tuple[npt.NDArray[np.intp] | None, npt.NDArray[Any]]:
-        """Which of the next ``free`` free weights the task owns (None: all), and their values."""
-        owned = None
-        if self._has_mask:
-            first, shift = divmod(self._bit, 8)
-            packed = self._file.read_range(self._mask, first, (shift + free + 7) // 8)
-            owned = np.flatnonzero(unpack_bits(packed, shift, free))
-            self._bit += free
-        count = free if owned is None else len(owned)
-        left = self._file.entries[self._values].size - self._value
-        if count > left:
-            raise ArtefactError(f"{self._file.path}: {self._mask} marks more weights than {self._values} has values")
-        values = self._file.read_range(self._values, self._value, count)
+    def left(self, free: int) -> npt.NDArray[np.bool_]:
+        """Which of the next ``free`` free weights the task leaves to later ones: bool ``[free]``."""
+        if self._mask is None:
+            return np.zeros(free, np.bool_)
+        first, shift = divmod(self._bit, 8)
+        self._bit += free
+        return unpack_bits(~self._mask[first : first + (shift + free + 7) // 8], shift, free)
+
+    def values(self, count: int) -> npt.NDArray[np.float32]:
+        """The next ``count`` values, widened."""
+        start = self._value
         self._value += count
-        return owned, values
+        if self._value > self._values.size:
+            raise ArtefactError(
+                f"{self._file.path}: mask/{self._param} marks more weights than values/{self._param} has values"
+            )
+        return self._values[start : self._value].astype(np.float32, copy=False)
 
 
 def decode_param(
@@ -69,22 +90,50 @@ def decode_param(
     streams = [_Stream(file, param.name) for file in deltas]
     for start in range(0, param.size, BLOCK):
         values = values_flat[start : start + BLOCK]
-        owner = None if owner_flat is None else owner_flat[start : start + BLOCK]
         values.fill(0)
-        if owner is not None:
-            owner.fill(0)
-        free: npt.NDArray[np.intp] | None = None  # None: the whole block
-        for task, stream in enumerate(streams, start=1):
-            count = len(values) if free is None else len(free)
-            picked, new = stream.take(count)
-            if picked is None:
-                positions: Any = slice(None) if free is None else free
-                free = np.empty(0, np.intp)
-            else:
-                positions = picked if free is None else free[picked]
-                rest = np.ones(count, np.bool_)
-                rest[picked] = False
-                free = np.flatnonzero(rest) if free is None else free[rest]
-            values[positions] = new
-            if owner is not None:
-                owner[positions] = task
+        left = _left_by_each(streams, len(values))
+        owner = _owners(left, len(values))
+        if owner_flat is not None:
+            owner_flat[start : start + BLOCK] = owner
+        taken = [stream.values(int(np.count_nonzero(~mask))) for stream, mask in zip(streams, left, strict=False)]
+        if taken:
+            values[_owned(owner, len(taken))] = np.concatenate(taken)
+
+
+def claim_in_place(param: ParamSpec, delta: TensorFile, owner: OwnerMap, task: int) -> None:
+    """Let ``task`` have the free weights that its ``delta`` marks: what one more delta does to an owner map."""
+    flat = owner.reshape(-1)
+    free = np.flatnonzero(flat == FREE)
+    flat[free[~_Stream(delta, param.name).left(len(free))]] = task
+
+
+def _left_by_each(streams: Sequence[_Stream], size: int) -> list[npt.NDArray[np.bool_]]:
+    """For each task, which of the weights that are free before it stay so; as far as any are."""
+    left: list[npt.NDArray[np.bool_]] = []
+    free = size
+    for stream in streams:
+        if not free:
+            break
+        left.append(stream.left(free))
+        free = int(np.count_nonzero(left[-1]))
+    return left
+
+
+def _owners(left: Sequence[npt.NDArray[np.bool_]], size: int) -> OwnerMap:
+    """The owner map of a block of ``size`` weights."""
+    owner = np.full(np.count_nonzero(left[-1]) if left else size, FREE, np.uint8)
+    for task in range(len(left), 0, -1):
+        stays, later = left[task - 1], owner
+        owner = np.full(len(stays), task, np.uint8)
+        if len(stays) - len(later) < FEW_TAKEN * len(stays):
+            owner[stays] = later
+        else:
+            owner[np.flatnonzero(stays)] = later
+    return owner
+
+
+def _owned(owner: OwnerMap, tasks: int) -> npt.NDArray[np.intp]:
+    """Where the owned weights of a block lie: task after task, each task's in order."""
+    if tasks <= FEW_TASKS:
+        return np.concatenate([np.flatnonzero(owner == task) for task in range(1, tasks + 1)])
+    return np.argsort(owner, kind="stable")[np.count_nonzero(owner == FREE) :]

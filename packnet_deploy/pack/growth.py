@@ -10,18 +10,20 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.pack.atomic import TEMP_PREFIX, locked, remove_leftovers, replacing, sync_directory
-from packnet_deploy.pack.decode import decode_param
+from packnet_deploy.pack.bank import WeightBank
+from packnet_deploy.pack.chain import check_pattern, check_place, file_sha256
+from packnet_deploy.pack.decode import claim_in_place
 from packnet_deploy.pack.delta import DeltaHeader, NewTask, check_delta, write_delta
-from packnet_deploy.pack.directory import Pack, check_pattern, check_place, file_sha256
+from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import (
     GRAPH_FILE,
@@ -32,7 +34,7 @@ from packnet_deploy.pack.manifest import (
     TaskEntry,
     check_task_name,
 )
-from packnet_deploy.pack.owners import FREE, MAX_TASKS
+from packnet_deploy.pack.owners import FREE, MAX_TASKS, OwnerMap
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
@@ -96,7 +98,6 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
         raise UsageError(f"{pack.path}: it holds {MAX_TASKS} tasks, the most a pack can")
     index = len(pack.tasks) + 1
     bank = pack.bank()
-    free = [int(np.count_nonzero(bank.owners[param.name] == FREE)) for param in pack.packable]
     for name, owner in bank.owners.items():
         if not np.array_equal(np.where(task.owners[name] >= index, 0, task.owners[name]), owner):
             raise CheckFailed(f"{pack.path}: parameter {name!r}: owners of tasks before {task.name!r} changed")
@@ -105,8 +106,9 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
             f"{pack.path}: training {task.name!r} changed a frozen weight: frozen_sha256 expected {frozen}, "
             f"got {task.frozen_sha256}; the pack is left as it was"
         )
+    before = _Before([int(np.count_nonzero(owner == FREE)) for owner in bank.owners.values()], _patterned(pack, bank))
     del bank
-    return _grow(pack, task.name, free, lambda file: write_delta(file, task, pack.manifest))
+    return _grow(pack, task.name, before, lambda file: write_delta(file, task, pack.manifest))
 
 
 def apply_delta(pack: Pack, source: Path) -> Pack:
@@ -120,17 +122,17 @@ def apply_delta(pack: Pack, source: Path) -> Pack:
         if any(entry.name == header.task for entry in pack.tasks):
             raise ArtefactError(f"{source}: task {header.task!r} is in {pack.path} already")
         check_place(file, header, pack.manifest, len(pack.tasks))
-        with pack.chain(len(pack.tasks)) as chain:
-            free = [param.size for param in pack.packable]
-            for earlier, _ in chain:
-                free = [f - earlier.entries[f"values/{p.name}"].size for f, p in zip(free, pack.packable, strict=True)]
-            check_delta(file, header, pack.packable, free, chain[0][0] if chain else file)
+        with pack.opened() as opened:
+            free = [layer.size - sum(layer.owned) for layer in opened.capacity()]
+            check_delta(file, header, pack.packable, free, opened.chain.files[0] if pack.tasks else file)
+            patterned = any(param.pattern for param in pack.packable)
+            before = _Before(free, _patterned(pack, opened.bank()) if patterned else {})
 
     def copy(target: BinaryIO) -> None:
         with open_regular(source) as original:
             shutil.copyfileobj(original, target, 1 << 20)
 
-    return _grow(pack, header.task, free, copy)
+    return _grow(pack, header.task, before, copy)
 
 
 def extract_delta(pack: Pack, task: str, target: Path) -> None:
@@ -150,7 +152,23 @@ def extract_delta(pack: Pack, task: str, target: Path) -> None:
             raise ArtefactError(f"{pack.file(entry)}: damaged: sha256 expected {entry.sha256}, got {got}")
 
 
-def _grow(pack: Pack, name: str, free: Sequence[int], write: Callable[[BinaryIO], None]) -> Pack:
+class _Before(NamedTuple):
+    """What the tasks of a pack leave to the next one.
+
+    Attributes:
+        free: how many weights, for every packable parameter.
+        owners: the owner maps of those that are promised to keep to a pattern, by name.
+    """
+
+    free: Sequence[int]
+    owners: Mapping[str, OwnerMap]
+
+
+def _patterned(pack: Pack, bank: WeightBank) -> dict[str, OwnerMap]:
+    return {param.name: bank.owners[param.name].copy() for param in pack.packable if param.pattern}
+
+
+def _grow(pack: Pack, name: str, before: _Before, write: Callable[[BinaryIO], None]) -> Pack:
     """Add the delta that ``write`` writes. What lands in the temporary file is checked as a reader would check it.
 
     So nothing that no reader accepts is ever named by pack.json, and a source that changes while it is copied
@@ -172,7 +190,7 @@ def _grow(pack: Pack, name: str, free: Sequence[int], write: Callable[[BinaryIO]
             with replacing(target) as file:
                 write(file)
                 file.flush()
-                classes = _check_written(Path(file.name), pack, name, free)
+                classes = _check_written(Path(file.name), pack, name, before)
             entry = replace(entry, classes=classes, sha256=file_sha256(target), bytes=target.stat().st_size)
             manifest = pack.manifest.with_task(entry)
             with replacing(pack.path / MANIFEST_FILE) as file:
@@ -185,28 +203,20 @@ def _grow(pack: Pack, name: str, free: Sequence[int], write: Callable[[BinaryIO]
     return Pack(pack.path, manifest)
 
 
-def _check_written(path: Path, pack: Pack, name: str, free: Sequence[int]) -> int:
+def _check_written(path: Path, pack: Pack, name: str, before: _Before) -> int:
     """Hold the delta at ``path`` to everything a reader of the grown pack will hold it to; returns its class count."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(TensorFile(path))
         first = stack.enter_context(TensorFile(pack.file(pack.tasks[0]))) if pack.tasks else file
         header = DeltaHeader.of(file)
         check_place(file, header, pack.manifest, len(pack.tasks))
-        check_delta(file, header, pack.packable, free, first)
-        _check_patterns(path, pack, file)
+        check_delta(file, header, pack.packable, before.free, first)
+        for param in pack.packable:
+            if param.pattern:
+                claim_in_place(param, file, before.owners[param.name], header.index)
+                check_pattern(path, param, before.owners[param.name])
         if header.task != name:
             raise ArtefactError(
                 f"{path}: expected task {name!r}, got {header.task!r}; the file changed while it was read"
             )
         return len(header.classes)
-
-
-def _check_patterns(path: Path, pack: Pack, new: TensorFile) -> None:
-    """Check that every parameter that pack.json promises to be 2:4 still is, with the delta ``new`` at ``path``."""
-    patterned = [param for param in pack.packable if param.pattern]
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(TensorFile(pack.file(entry))) for entry in pack.tasks if patterned]
-        for param in patterned:
-            values, owner = np.empty(param.shape, np.float32), np.empty(param.shape, np.uint8)
-            decode_param(param, [*files, new], values, owner)
-            check_pattern(path, param, owner)

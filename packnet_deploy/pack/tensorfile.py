@@ -78,9 +78,13 @@ class TensorEntry:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def bytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
 
 class TensorFile:
-    """A safetensors file open for reading. Not for use by two threads at once.
+    """A safetensors file open for reading, by several threads at once if need be.
 
     Raises:
         ArtefactError: the file is missing, truncated, malformed, or holds a name, dtype or shape that no delta has.
@@ -120,7 +124,7 @@ class TensorFile:
             if not is_possible(shape):
                 raise ArtefactError(f"{self.path}: tensor {name!r}: no network has a shape like {reprlib.repr(shape)}")
             entry = self.entries[name] = TensorEntry(DTYPES[code], shape, offset)
-            offset += entry.size * entry.dtype.itemsize
+            offset += entry.bytes
         if offset != os.fstat(self._file.fileno()).st_size:
             raise ArtefactError(f"{self.path}: not a whole safetensors file (its size is not what the header says)")
 
@@ -146,10 +150,10 @@ class TensorFile:
         if not 0 <= start <= start + count <= entry.size:
             raise IndexError(f"{name!r}: elements {start}..{start + count} of {entry.size}")
         raw = np.empty(count * entry.dtype.itemsize, np.uint8)
-        self._file.seek(entry.offset + start * entry.dtype.itemsize)
+        place = entry.offset + start * entry.dtype.itemsize
         view, filled = memoryview(raw.data), 0
         while filled < len(raw):
-            got = self._file.readinto(view[filled:])
+            got = os.preadv(self._file.fileno(), [view[filled:]], place + filled)
             if not got:
                 raise ArtefactError(f"{self.path}: the file ends inside tensor {name!r}")
             filled += got

@@ -17,7 +17,7 @@ from torch import Tensor
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.pack import Pack
 from packnet_deploy.pack.atomic import replacing
-from packnet_deploy.pack.directory import file_sha256
+from packnet_deploy.pack.chain import file_sha256
 from packnet_deploy.pack.tensorfile import TensorFile, write_tensors
 from packnet_deploy.training.module import arrays_of
 

@@ -19,39 +19,39 @@ CHUNK = 1 << 24  # weights in the staging buffer: copies so long that launches c
 
 
 class DeviceBank:
-    """Values and owners on the GPU: one launch masks everything."""
+    """Values and ranks on the GPU: one launch masks everything."""
 
-    def __init__(self, device: Device, values: Array, owners: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, device: Device, values: Array, ranks: npt.NDArray[np.uint8]) -> None:
         self._device, self._count, self._itemsize = device, values.size, values.itemsize
-        self._values, self._owners = device.allocate(values.nbytes), device.allocate(owners.nbytes)
+        self._values, self._ranks = device.allocate(values.nbytes), device.allocate(ranks.nbytes)
         device.upload(self._values, values)
-        device.upload(self._owners, owners)
+        device.upload(self._ranks, ranks)
         device.synchronise()  # the caller's arrays may go now
 
     def mask_into(self, out: int, task: int) -> None:
-        self._device.mask(out, self._values, self._owners, self._count, task, self._itemsize)
+        self._device.mask(out, self._values, self._ranks, self._count, task, self._itemsize)
 
 
 class HostBank:
-    """Values and owners in page-locked host memory: chunk by chunk they are copied, and masked on arrival."""
+    """Values and ranks in page-locked host memory: chunk by chunk they are copied, and masked on arrival."""
 
-    def __init__(self, device: Device, values: Array, owners: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, device: Device, values: Array, ranks: npt.NDArray[np.uint8]) -> None:
         self._device, self._itemsize = device, values.itemsize
         self._values = device.pinned(values.nbytes).view(values.dtype)
-        self._owners = device.pinned(owners.nbytes)
-        self._values[:], self._owners[:] = values, owners
+        self._ranks = device.pinned(ranks.nbytes)
+        self._values[:], self._ranks[:] = values, ranks
         self._chunk = min(CHUNK, values.size)
         self._staged_values = device.allocate(self._chunk * values.itemsize)
-        self._staged_owners = device.allocate(self._chunk)
+        self._staged_ranks = device.allocate(self._chunk)
 
     def mask_into(self, out: int, task: int) -> None:
         # Copies and launches are on one stream, so that none of them touches the chunk before the last is done with it.
         for start in range(0, self._values.size, max(self._chunk, 1)):
             values = self._values[start : start + self._chunk]
             self._device.upload(self._staged_values, values)
-            self._device.upload(self._staged_owners, self._owners[start : start + self._chunk])
+            self._device.upload(self._staged_ranks, self._ranks[start : start + self._chunk])
             place = out + start * self._itemsize
-            self._device.mask(place, self._staged_values, self._staged_owners, values.size, task, self._itemsize)
+            self._device.mask(place, self._staged_values, self._staged_ranks, values.size, task, self._itemsize)
 
 
 class WeightBuffer:
@@ -78,8 +78,8 @@ class WeightBuffer:
         device.load_kernels()
         self._out = device.allocate(layout.bytes)
         self.addresses = {slot.weight.name: layout.address(slot, self._out) for slot in layout.slots}
-        values, owners = flat_bank(layout, bank)
-        self._bank = DeviceBank(device, values, owners) if where == "device" else HostBank(device, values, owners)
+        values, ranks = flat_bank(layout, bank)
+        self._bank = DeviceBank(device, values, ranks) if where == "device" else HostBank(device, values, ranks)
         self._tasks = {task.entry.name: self._pinned(task_arrays(layout, task)) for task in bank.tasks}
         self._ratios = device.allocate(max(arrays.ratios.nbytes for arrays in self._tasks.values()))
 

@@ -74,40 +74,41 @@ def build_plan(
     if options.timing_cache is not None and not flavour.times_kernels:
         raise UsageError(f"--timing-cache: {flavour.name} times no kernels when it builds; leave it out")
     capabilities = _capabilities(flavour, gpu, options)
-    graph = engine_graph(pack, options, task)
-    if options.sparsity == "require" and not graph.may_be_sparse:
-        raise UsageError(f"--sparsity require: no layer can be sparse: {why_dense(graph.bank)}")
-    sparse = options.sparsity != "off" and graph.may_be_sparse and options.switch in ("refit", "none")
-    marked = [weight.name for weight in graph.weights] if options.switch == "refit" else []
-    network = Network.parse(flavour, graph.onnx, marked)
-    if network.unmarked:
-        raise ArtefactError(
-            f"weight '{network.unmarked[0]}': {flavour.name} {flavour.version} cannot refit it "
-            f"({len(network.unmarked)} of {len(marked)}); use --switch bind"
+    with pack.opened() as opened:
+        graph = engine_graph(opened, options, task)
+        if options.sparsity == "require" and not graph.may_be_sparse:
+            raise UsageError(f"--sparsity require: no layer can be sparse: {why_dense(graph.bank)}")
+        sparse = options.sparsity != "off" and graph.may_be_sparse and options.switch in ("refit", "none")
+        marked = [weight.name for weight in graph.weights] if options.switch == "refit" else []
+        network = Network.parse(flavour, graph.onnx, marked)
+        if network.unmarked:
+            raise ArtefactError(
+                f"weight '{network.unmarked[0]}': {flavour.name} {flavour.version} cannot refit it "
+                f"({len(network.unmarked)} of {len(marked)}); use --switch bind"
+            )
+        plan = network.serialise(
+            options,
+            input_spec(pack, options.export).shape,
+            capabilities=capabilities,
+            refit=options.switch == "refit",
+            sparse=sparse,
+            settings=settings,
+            progress=progress,
         )
-    plan = network.serialise(
-        options,
-        input_spec(pack, options.export).shape,
-        capabilities=capabilities,
-        refit=options.switch == "refit",
-        sparse=sparse,
-        settings=settings,
-        progress=progress,
-    )
-    sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
-    del network
-    with staging_folder(path) as folder:
-        staged = folder / path.name
-        write_buffers(staged, [plan])
-        write_sidecar(sidecar, staged)
-        differences: dict[str, Difference] = {}
-        runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
-        if options.verify and runs:
-            with Engine.load(staged, pack) as engine:
-                checked = _with_tf32(options.export) if asks_for_tf32(settings) else options.export
-                differences = verify_engine(engine, pack, engine.tasks, checked, path)
-        move_into_place([staged, sidecar_path(staged)], path.parent)
-    return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
+        sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
+        del network
+        with staging_folder(path) as folder:
+            staged = folder / path.name
+            write_buffers(staged, [plan])
+            write_sidecar(sidecar, staged)
+            differences: dict[str, Difference] = {}
+            runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
+            if options.verify and runs:
+                with Engine.load(staged, opened) as engine:
+                    checked = _with_tf32(options.export) if asks_for_tf32(settings) else options.export
+                    differences = verify_engine(engine, opened, engine.tasks, checked, path)
+            move_into_place([staged, sidecar_path(staged)], path.parent)
+        return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
 
 
 def _with_tf32(options: ExportOptions) -> ExportOptions:

@@ -13,6 +13,7 @@ import hashlib
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError
+from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.pack.directory import Pack
@@ -20,7 +21,6 @@ from packnet_deploy.pack.pattern import fits, obeys
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 from packnet_deploy.trt.flavour import Flavour
-from packnet_deploy.trt.layout import FREE
 from packnet_deploy.trt.sidecar import Gpu, Sidecar
 
 SWITCHED_BY_WEIGHTS = ("refit", "bind")
@@ -130,8 +130,8 @@ def _check_sparsity(plan: Path, sidecar: Sidecar, bank: EngineBank) -> None:
     if not sidecar.sparse_weights:
         return
     for layer in sidecar.sparsity:
-        owners = bank.owners[layer.name]
-        if layer.eligible and not (fits(owners.shape) and obeys(owners != FREE)):
+        ranks = bank.ranks[layer.name]
+        if layer.eligible and not (fits(ranks.shape) and obeys(ranks != NO_RANK)):
             added = [task.entry.name for task in bank.tasks if task.entry.index > len(sidecar.tasks)]
             raise ArtefactError(
                 f"{plan}: weight '{layer.name}': expected at most 2 of 4 inputs in use, since its kernel may be "

@@ -100,9 +100,9 @@ class Device:
             for name in KERNELS:
                 self._kernels[name] = answer(self._cuda.cuModuleGetFunction(self._module, name.encode()))
 
-    def mask(self, out: int, bank: int, owners: int, count: int, task: int, itemsize: int) -> None:
-        """``out[i] = bank[i] if owners[i] < task else 0`` for ``count`` weights of ``itemsize`` bytes."""
-        arguments = ((_POINTER, out), (_POINTER, bank), (_POINTER, owners), (_U64, count), (_U32, task))
+    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
+        """``out[i] = bank[i] if ranks[i] < task else 0`` for ``count`` weights of ``itemsize`` bytes."""
+        arguments = ((_POINTER, out), (_POINTER, bank), (_POINTER, ranks), (_U64, count), (_U32, task))
         self._launch(MASK[itemsize], -(-count * itemsize // VECTOR), arguments)
 
     def scale(self, weights: int, ratios: int, count: int, inner: int, channels: int, precision: str) -> None:

@@ -73,19 +73,19 @@ def dry_run(pack: Pack, options: BuildOptions) -> DryRun:
 
 
 def weight_bytes(bank: EngineBank, switch: str, tasks: int) -> int:
-    """GPU memory for the weights of the first ``tasks`` tasks, bank and owners included: the sum of the tensors."""
+    """GPU memory for the weights of the first ``tasks`` tasks, bank and ranks included: the sum of the tensors."""
     fixed = sum(array.nbytes for array in bank.fixed.values())
     values = sum(array.nbytes for array in bank.values.values())
-    owners = sum(array.nbytes for array in bank.owners.values())
+    ranks = sum(array.nbytes for array in bank.ranks.values())
     padded = sum(array.nbytes for array in bank.tasks[0].tensors.values())  # the same for every task
     if switch == "none":
         own = sum(array.nbytes for task in bank.tasks[:tasks] for array in task.unpadded.values())
         return tasks * (fixed + values) + own
     if switch == "selector":
-        return fixed + values + owners + tasks * padded
+        return fixed + values + ranks + tasks * padded
     masked = values + padded  # the buffer that masking writes: an engine's inputs, or what it is refitted from
     engine = masked if switch == "refit" else 0
-    return fixed + engine + masked + values + owners
+    return fixed + engine + masked + values + ranks
 
 
 def _ask(graph: EngineGraph, backend: str) -> tuple[str, Collection[str]]:

@@ -4,7 +4,7 @@
 ``none``     one task's weights inside
 ``refit``    the last task's weights inside, which are the union of all tasks'
 ``bind``     weights that change with the task are inputs, under their own names
-``selector`` the bank and its owners inside, the task an input (export/selector.py)
+``selector`` the bank and its ranks inside, the task an input (export/selector.py)
 ===========  =========================================================================
 """
 
@@ -18,11 +18,11 @@ import numpy.typing as npt
 from onnx import ModelProto, helper
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.deploy_bank import DeployTask, load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.wire import MAX_BYTES, model_buffers, size_of
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.trt.bank import EngineBank, EngineTask, Weight, load_engine_bank
+from packnet_deploy.trt.bank import EngineBank, Weight, load_engine_bank
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import SparseLayer
 from packnet_deploy.trt.sparsity import sparsity_plan, without_zeros
@@ -66,12 +66,14 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     """
     if not pack.tasks:
         raise UsageError(f"{pack.path}: no task to build an engine for yet; train one first")
-    bank = load_engine_bank(pack, options.export, options.classes)
+    with pack.opened() as opened:
+        bank = load_engine_bank(opened, options.export, options.classes)
+        folded = load_deploy_bank(opened, options.export) if options.switch == "selector" else None
     chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
     plan = sparsity_plan(pack, bank, chosen.entry.index)
-    if options.switch == "selector":
-        bound = bind_selector(pack, load_folded_bank(pack, options.export), options.export)
-        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), plan, _widest(bank))
+    if folded is not None:
+        bound = bind_selector(pack, folded, options.export)
+        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), plan, len(bank.widest.classes))
     if options.switch == "bind":
         return EngineGraph(
             _serialised(_with_inputs(bank), bank.fixed), bank, bank.weights, bank.weights, plan, bank.classes
@@ -86,11 +88,7 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     return EngineGraph(_serialised(bank.model, {**bank.fixed, **switched}), bank, bank.weights, (), plan, bank.classes)
 
 
-def _widest(bank: EngineBank) -> int:
-    return max(len(task.classes) for task in bank.tasks)
-
-
-def _alone(bank: EngineBank, task: EngineTask) -> Tensors:
+def _alone(bank: EngineBank, task: DeployTask) -> Tensors:
     """Everything of one task, its head no wider than it is."""
     return {**bank.fixed, **bank.materialise(task), **task.unpadded}
 

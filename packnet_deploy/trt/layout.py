@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.trt.bank import EngineBank, EngineTask, Weight
+from packnet_deploy.export.deploy_bank import NO_RANK, DeployTask
+from packnet_deploy.trt.bank import EngineBank, Weight
 
 ALIGNMENT = 256  # bytes; what TensorRT asks of the addresses of inputs, and more than the kernels do
-FREE = 255  # the owner of a weight without one, and of the gaps between weights
 
 Array = npt.NDArray[Any]
 
@@ -97,17 +97,17 @@ def layout_of(weights: Sequence[Weight], dtype: np.dtype[Any]) -> Layout:
 
 
 def flat_bank(layout: Layout, bank: EngineBank) -> tuple[Array, npt.NDArray[np.uint8]]:
-    """Values and owners, ``layout.banked`` of each."""
-    values, owners = np.zeros(layout.banked, layout.dtype), np.full(layout.banked, FREE, np.uint8)
+    """Values and ranks, ``layout.banked`` of each; the gaps between weights have no rank."""
+    values, ranks = np.zeros(layout.banked, layout.dtype), np.full(layout.banked, NO_RANK, np.uint8)
     for slot in layout.slots:
         if slot.weight.banked:
             place = slice(slot.start, slot.start + slot.weight.count)
             values[place] = bank.values[slot.weight.name].reshape(-1)
-            owners[place] = bank.owners[slot.weight.name].reshape(-1)
-    return values, owners
+            ranks[place] = bank.ranks[slot.weight.name].reshape(-1)
+    return values, ranks
 
 
-def task_arrays(layout: Layout, task: EngineTask) -> TaskArrays:
+def task_arrays(layout: Layout, task: DeployTask) -> TaskArrays:
     """What ``task`` adds to its mask."""
     own = np.zeros(layout.count - layout.banked, layout.dtype)
     scalings: list[Scaling] = []

@@ -31,18 +31,18 @@ def sparsity_plan(pack: Pack, bank: EngineBank, last: int) -> tuple[SparseLayer,
     return tuple(
         SparseLayer(
             name=name,
-            eligible=name in plain and fits(owner.shape) and obeys(owner < last),
+            eligible=name in plain and fits(rank.shape) and obeys(rank < last),
             promised=name in promised,
         )
-        for name, owner in bank.owners.items()
+        for name, rank in bank.ranks.items()
     )
 
 
 def why_dense(bank: EngineBank) -> str:
     """One line on why no layer of a bank is eligible."""
-    indivisible = sum(not fits(owner.shape) for owner in bank.owners.values())
+    indivisible = sum(not fits(rank.shape) for rank in bank.ranks.values())
     return (
-        f"of {len(bank.owners)} layers, {indivisible} have inputs that do not divide by 4, the others are grouped or "
+        f"of {len(bank.ranks)} layers, {indivisible} have inputs that do not divide by 4, the others are grouped or "
         "use more than 2 of 4 inputs; train with --pattern 2:4"
     )
 

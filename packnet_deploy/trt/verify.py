@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference, compare, run_skeleton
-from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.export.parity import Difference, compare, expected_logits
+from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 
@@ -44,12 +44,13 @@ def verify_engine(
         CheckFailed: a task's differ by more than that explains; names plan and task.
     """
     images = probe_batch(input_spec(pack, options))
+    with pack.opened(tasks) as opened:
+        logits = expected_logits(opened, tasks, options)
     rtol = options.type.tolerance if options.rtol is None else options.rtol
     differences: dict[str, Difference] = {}
     for task in (*tasks, tasks[0]):
         engine.set_task(task)
-        expected = _expected(pack, task, options, images)
-        difference = compare(engine.infer(images), expected, rtol)
+        difference = compare(engine.infer(images), logits[task], rtol)
         if not difference.passes:
             back = " when switched back to" if task in differences else ""
             raise CheckFailed(
@@ -58,12 +59,3 @@ def verify_engine(
             )
         differences.setdefault(task, difference)
     return differences
-
-
-def _expected(pack: Pack, task: str, options: ExportOptions, images: Float32Array) -> Float32Array:
-    """The pack's probe logits; at another image size than its own, its graph's in ONNX Runtime."""
-    weights = pack.load_task(task)
-    if options.image_size is None:
-        return weights.probe_logits
-    plain = ExportOptions(image_size=options.image_size)
-    return run_skeleton(load_skeleton(pack, plain).SerializeToString(), weights.tensors, images)

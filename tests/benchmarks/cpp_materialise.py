@@ -34,8 +34,8 @@ def python_decode(path: Path) -> float:
     pack = Pack.open(path)
     dense = [np.ones(param.shape, np.float32) for param in pack.packable]
     times = []
-    with pack.chain(len(pack.tasks)) as chain:
-        files = [file for file, _ in chain]
+    with pack.opened() as opened:
+        files = opened.chain.files
         for _ in range(3):
             start = time.perf_counter()
             for param, values in zip(pack.packable, dense, strict=True):

@@ -213,7 +213,7 @@ def damaged(network: Network, tmp_path: Path) -> Pack:
 
 
 def refused(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, match: str) -> None:
-    monkeypatch.setattr("packnet_deploy.pack.directory.check_place", lambda *_: None)
+    monkeypatch.setattr("packnet_deploy.pack.chain.check_place", lambda *_: None)
     with pytest.raises(ArtefactError, match=match):
         bind_task(damaged(network, tmp_path), "only", ExportOptions())
 

@@ -112,14 +112,14 @@ def test_a_task_that_is_not_there_is_an_error_not_an_answer(pack: Pack, tmp_path
 
 def test_255_tasks_fit_the_owner_map(tiny: Network) -> None:
     """Owner 255, minus one, is still apart from free; and the int8 form orders them alike."""
-    from packnet_deploy.export.masking import int8_owners
+    from packnet_deploy.export.masking import int8_ranks
 
     owners = np.arange(256, dtype=np.uint8)  # 0: free
     stored = owners - np.uint8(1)
     for task in (1, 2, 127, 128, 129, 254, 255):
         expected = (owners > 0) & (owners <= task)
         np.testing.assert_array_equal(stored <= task - 1, expected)
-        np.testing.assert_array_equal(int8_owners({"w": stored})["w"] <= task - 129, expected)
+        np.testing.assert_array_equal(int8_ranks({"w": stored})["w"] <= task - 129, expected)
 
 
 def test_the_same_pack_gives_the_same_bytes(pack: Pack, tmp_path: Path) -> None:

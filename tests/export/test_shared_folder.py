@@ -15,7 +15,7 @@ from export_networks import Network, pack_of
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export import folder as module
 from packnet_deploy.export.api import export_task
-from packnet_deploy.export.folder import BANK_FILE, OWNER_FILE, export_shared
+from packnet_deploy.export.folder import BANK_FILE, RANK_FILE, export_shared
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.pack.atomic import locked
@@ -51,7 +51,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_every_task_runs_on_one_bank(grown: Pack, tmp_path: Path) -> None:
     report = export_shared(grown, list(SHARES), tmp_path / "out", SHARED)
-    assert sorted(path.name for path in report.files) == sorted([*(f"{t}.onnx" for t in SHARES), BANK_FILE, OWNER_FILE])
+    assert sorted(path.name for path in report.files) == sorted([*(f"{t}.onnx" for t in SHARES), BANK_FILE, RANK_FILE])
     assert sorted(content(tmp_path / "out")) == sorted(path.name for path in report.files)
     assert report.tasks == tuple(SHARES)
     assert set(report.differences) == set(SHARES)
@@ -110,7 +110,7 @@ def test_any_mix_of_old_and_new_files_serves_an_older_graph(young: Pack, grown: 
     expected = logits(old / "first.onnx", young)
     mixed.mkdir()
     for graph, bank, owners in product((old, new), repeat=3):
-        for source, name in ((graph, "first.onnx"), (bank, BANK_FILE), (owners, OWNER_FILE)):
+        for source, name in ((graph, "first.onnx"), (bank, BANK_FILE), (owners, RANK_FILE)):
             shutil.copyfile(source / name, mixed / name)
         np.testing.assert_array_equal(logits(mixed / "first.onnx", young), expected)
 
@@ -129,7 +129,7 @@ def test_a_crash_between_two_renames_leaves_older_graphs_right(
     monkeypatch.setattr(module, "move_into_place", crash)
     with pytest.raises(KeyboardInterrupt):
         export_shared(grown, ["second"], out, SHARED)
-    assert sorted(content(out)) == [BANK_FILE, "first.onnx", OWNER_FILE]
+    assert sorted(content(out)) == [BANK_FILE, "first.onnx", RANK_FILE]
     assert is_right(out / "first.onnx", grown)
 
 

@@ -63,8 +63,8 @@ def test_reading_gives_the_expected_figures(golden: Path, golden_expected: dict[
 
 def test_the_golden_pack_has_what_readers_must_be_tested_on(golden: Path) -> None:
     pack = Pack.open(golden)
-    with pack.chain(3) as chain:
-        (shapes, _), (birds, header), (flowers, _) = chain
+    with pack.opened() as opened:
+        (shapes, _), (birds, header), (flowers, _) = opened.chain.deltas
         assert "mask/fire.squeeze.weight" not in shapes.entries  # takes everything: no mask
         assert birds.entries["values/conv1.weight"].dtype.name == "bfloat16"
         assert birds.entries["values/fire.squeeze.weight"].shape == (0,)  # nothing left to take

@@ -59,10 +59,19 @@ def assert_round_trip(pack: Pack, world: World) -> None:
         assert loaded["head.weight"].tobytes() == np.full((2, 7), index, np.float32).tobytes()
 
 
-@settings(max_examples=40, deadline=None)
-@given(world=worlds(), block=st.sampled_from([1, 8, 13, 64, decode.BLOCK]))
-def test_any_packing_survives_its_files(world: World, block: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(decode, "BLOCK", block):
+@settings(max_examples=60, deadline=None)
+@given(
+    world=worlds(),
+    block=st.sampled_from([1, 8, 13, 64, decode.BLOCK]),
+    at_once=st.sampled_from([0, decode.AT_ONCE]),
+    few_taken=st.sampled_from([0, decode.FEW_TAKEN, 1]),
+    few_tasks=st.sampled_from([0, decode.FEW_TASKS]),
+)
+def test_any_packing_survives_its_files(
+    world: World, block: int, at_once: int, few_taken: float, few_tasks: int
+) -> None:
+    limits = {"BLOCK": block, "AT_ONCE": at_once, "FEW_TAKEN": few_taken, "FEW_TASKS": few_tasks}
+    with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(decode, **limits):
         world.build(Path(folder) / "any.pack")
         assert_round_trip(Pack.open(Path(folder) / "any.pack"), world)
 

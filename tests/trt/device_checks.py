@@ -57,19 +57,19 @@ def kernels(folder: Path) -> None:
     device.load_kernels()
     device.load_kernels()
     rng = np.random.default_rng(0)  # 1027 weights: 256 threads that have four each, a block, and one more thread
-    bank, owners = rng.normal(size=1027).astype(np.float32), rng.choice([0, 1, 254, 255], 1027).astype(np.uint8)
+    bank, ranks = rng.normal(size=1027).astype(np.float32), rng.choice([0, 1, 254, 255], 1027).astype(np.uint8)
     ratios, got = rng.normal(size=13).astype(np.float32), np.empty(1027, np.float32)
-    at = {name: device.allocate(array.nbytes) for name, array in (("bank", bank), ("owners", owners), ("out", got))}
+    at = {name: device.allocate(array.nbytes) for name, array in (("bank", bank), ("ranks", ranks), ("out", got))}
     at["ratios"] = device.allocate(ratios.nbytes)
     device.upload(at["bank"], bank)
-    device.upload(at["owners"], owners)
+    device.upload(at["ranks"], ranks)
     device.upload(at["ratios"], ratios)
-    device.mask(at["out"], at["bank"], at["owners"], 1027, 255, 4)
-    device.mask(at["out"], at["bank"], at["owners"], 0, 1, 4)  # nothing to do, and no launch of nothing
+    device.mask(at["out"], at["bank"], at["ranks"], 1027, 255, 4)
+    device.mask(at["out"], at["bank"], at["ranks"], 0, 1, 4)  # nothing to do, and no launch of nothing
     device.scale(at["out"], at["ratios"], 1027, 79, 13, "fp32")
     device.download(got, at["out"])
     device.synchronise()
-    np.testing.assert_array_equal(got, np.where(owners < 255, bank, 0) * np.repeat(ratios, 79))
+    np.testing.assert_array_equal(got, np.where(ranks < 255, bank, 0) * np.repeat(ratios, 79))
     device.close()
 
 

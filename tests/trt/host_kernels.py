@@ -34,8 +34,8 @@ class HostKernels:
         build(folder, Path(__file__).parent / "kernels_on_host.cpp", library)
         self._library = ctypes.CDLL(str(library))
 
-    def mask(self, out: int, bank: int, owners: int, count: int, task: int, itemsize: int) -> None:
-        self._launch(f"mask_{8 * itemsize}", -(-count * itemsize // 16), (out, bank, owners), count, last=task)
+    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
+        self._launch(f"mask_{8 * itemsize}", -(-count * itemsize // 16), (out, bank, ranks), count, last=task)
 
     def scale(self, weights: int, ratios: int, count: int, inner: int, channels: int, precision: str) -> None:
         self._launch(f"scale_{precision}", count, (weights, ratios), count, inner, last=channels)

@@ -38,14 +38,14 @@ static void launch(unsigned blocks, unsigned threads, Kernel kernel, Arguments..
         for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) kernel(arguments...);
 }
 
-extern "C" void mask_32(unsigned blocks, unsigned threads, u32* out, const u32* bank, const u8* owners, u64 count,
+extern "C" void mask_32(unsigned blocks, unsigned threads, u32* out, const u32* bank, const u8* ranks, u64 count,
                         u32 task) {
-    launch(blocks, threads, packnet_mask_32, out, bank, owners, count, task);
+    launch(blocks, threads, packnet_mask_32, out, bank, ranks, count, task);
 }
 
-extern "C" void mask_16(unsigned blocks, unsigned threads, u16* out, const u16* bank, const u8* owners, u64 count,
+extern "C" void mask_16(unsigned blocks, unsigned threads, u16* out, const u16* bank, const u8* ranks, u64 count,
                         u32 task) {
-    launch(blocks, threads, packnet_mask_16, out, bank, owners, count, task);
+    launch(blocks, threads, packnet_mask_16, out, bank, ranks, count, task);
 }
 
 extern "C" void scale_fp32(unsigned blocks, unsigned threads, float* w, const float* r, u64 count, u64 inner,

@@ -89,14 +89,14 @@ class StandInDevice:
         assert array.flags.c_contiguous
         self.enqueue("download", lambda: np.copyto(array.reshape(-1), at(address, array.size, array.dtype)))
 
-    def mask(self, out: int, bank: int, owners: int, count: int, task: int, itemsize: int) -> None:
-        assert out % 16 == bank % 16 == owners % 16 == 0
+    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
+        assert out % 16 == bank % 16 == ranks % 16 == 0
         bits = np.dtype(f"u{itemsize}")
 
         def work() -> None:
             if self.kernels is not None:
-                return self.kernels.mask(out, bank, owners, count, task, itemsize)
-            keep = at(owners, count, np.dtype(np.uint8)) < task
+                return self.kernels.mask(out, bank, ranks, count, task, itemsize)
+            keep = at(ranks, count, np.dtype(np.uint8)) < task
             at(out, count, bits)[:] = np.where(keep, at(bank, count, bits), 0)
 
         self.enqueue(f"mask {task}", work)

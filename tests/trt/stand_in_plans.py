@@ -12,7 +12,7 @@ from onnx import helper
 from stand_in import GPU, VERSION
 
 from packnet_deploy.export.bind import bind_task
-from packnet_deploy.export.folded_bank import load_folded_bank
+from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.skeleton import input_spec
@@ -94,7 +94,7 @@ def _graph(pack: Pack, switch: str, options: ExportOptions, bank: EngineBank, ta
         return b"".join(model_buffers(bound.model, bound.tensors))
     if switch == "selector":
         selecting = replace(options, layout="selector")
-        bound = bind_selector(pack, load_folded_bank(pack, selecting), selecting)
+        bound = bind_selector(pack, load_deploy_bank(pack, selecting), selecting)
         return b"".join(model_buffers(bound.model, bound.tensors))
     for weight in bank.weights:
         bank.model.graph.input.append(

@@ -67,7 +67,7 @@ def test_a_bank_on_the_host_takes_less_of_the_gpu(golden: Path, monkeypatch: pyt
         WeightBuffer(device, bank, where)
         taken[where] = device.allocated
     banked = layout_of(bank.weights, bank.precision.dtype).banked
-    assert taken["device"] - taken["host"] == (banked - 128) * (4 + 1)  # values and owners
+    assert taken["device"] - taken["host"] == (banked - 128) * (4 + 1)  # values and ranks
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

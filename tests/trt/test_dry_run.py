@@ -85,10 +85,10 @@ def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: p
     assert {one.weight.name: one.bytes for one in planned.weights}["b.weight"] == 2 * 40 * 8
     assert {name: len(counts) for name, counts in planned.memory.items()} == dict.fromkeys(planned.memory, 3)
     bank = engine_graph(pack, BuildOptions(precision="fp16")).bank
-    packed, owners = 2 * (8 * 3 * 9 + 40 * 8), 8 * 3 * 9 + 40 * 8
+    packed, ranks = 2 * (8 * 3 * 9 + 40 * 8), 8 * 3 * 9 + 40 * 8
     own = 2 * (4 * 40 + 4 + 8 + 40)  # a head of four classes and both biases
     narrower = 2 * (4 - 2 + 4 - 3) * (40 + 1)  # heads of two and of three classes, where a plan has one task
     assert weight_bytes(bank, "none", 3) == 3 * (packed + own) - narrower
-    assert weight_bytes(bank, "selector", 2) == packed + owners + 2 * own
-    assert weight_bytes(bank, "bind", 3) == 2 * packed + owners + own
-    assert weight_bytes(bank, "refit", 3) == 3 * packed + owners + 2 * own
+    assert weight_bytes(bank, "selector", 2) == packed + ranks + 2 * own
+    assert weight_bytes(bank, "bind", 3) == 2 * packed + ranks + own
+    assert weight_bytes(bank, "refit", 3) == 3 * packed + ranks + 2 * own

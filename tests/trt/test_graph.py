@@ -46,7 +46,7 @@ def test_bound_weights_make_one_graph_every_task(pack: Pack, room: int) -> None:
         assert [(w.name, w.shape) for w in graph.weights] == [(name, a.shape) for name, a in weights.items()]
         logits = run_session(session, {"images": probe_batch(pack.input), **weights})
         assert logits.shape[1] == graph.classes
-        assert compare(logits[:, : len(task.classes)], task.probe_logits).passes
+        assert compare(logits[:, : len(task.classes)], pack.load_task(task.entry.name).probe_logits).passes
         assert not logits[:, len(task.classes) :].any()
 
 
@@ -84,27 +84,27 @@ def test_the_filler_is_exact_in_every_precision() -> None:
 
 def test_a_layer_is_eligible_while_all_tasks_together_keep_to_the_pattern(pack: Pack) -> None:
     bank = load_engine_bank(pack, BuildOptions().export)
-    owners = dict(bank.owners)
-    shape = owners["b.weight"].shape  # 40 x 8 x 1 x 1
+    ranks = dict(bank.ranks)
+    shape = ranks["b.weight"].shape  # 40 x 8 x 1 x 1
     pattern = np.full(shape, 255, np.uint8)
     pattern[:, 0::4], pattern[:, 3::4] = 0, 1  # task 1's and task 2's: two of every four inputs
-    owners["b.weight"] = pattern.copy()
-    eligible = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, owners=owners), 3)}
+    ranks["b.weight"] = pattern.copy()
+    eligible = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3)}
     assert eligible == {"a.weight": False, "b.weight": True}  # 3 inputs do not divide by 4
-    owners["b.weight"][7, 1] = 2  # one weight more, task 3's
+    ranks["b.weight"][7, 1] = 2  # one weight more, task 3's
     for last, expected in ((2, True), (3, False)):
-        plan = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, owners=owners), last)}
+        plan = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), last)}
         assert plan["b.weight"] is expected
     assert "of 2 layers, 1 have inputs that do not divide by 4" in why_dense(bank)
 
 
 def test_grouped_and_untransposed_layers_are_never_eligible(pack: Pack) -> None:
     bank = load_engine_bank(pack, BuildOptions().export)
-    owners = bank.owners | {"b.weight": np.full(bank.owners["b.weight"].shape, 255, np.uint8)}
-    assert any(layer.eligible for layer in sparsity_plan(pack, replace(bank, owners=owners), 3))
+    ranks = bank.ranks | {"b.weight": np.full(bank.ranks["b.weight"].shape, 255, np.uint8)}
+    assert any(layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3))
     (node,) = (node for node in bank.model.graph.node if "b.weight" in node.input)
     node.attribute.append(onnx.helper.make_attribute("group", 2))
-    assert not any(layer.eligible for layer in sparsity_plan(pack, replace(bank, owners=owners), 3))
+    assert not any(layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3))
 
 
 def test_refusals(pack: Pack, tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ def behind(array: np.ndarray, count: int = 64) -> np.ndarray:
 def test_masking_moves_bits(host: HostKernels, itemsize: int, count: int) -> None:
     """Any count, any bits (also those of NaN and infinity), and not a byte behind the end."""
     rng = np.random.default_rng(count)
-    bank, out, owners = (aligned(count, np.dtype(kind)) for kind in (f"u{itemsize}", f"u{itemsize}", "u1"))
+    bank, out, ranks = (aligned(count, np.dtype(kind)) for kind in (f"u{itemsize}", f"u{itemsize}", "u1"))
     bank[:] = rng.integers(0, 1 << 8 * itemsize, count, dtype=bank.dtype)
-    owners[:] = rng.choice([0, 1, 2, 127, 128, 254, 255], count)
+    ranks[:] = rng.choice([0, 1, 2, 127, 128, 254, 255], count)
     for task in (1, 2, 3, 128, 129, 255):
-        host.mask(out.ctypes.data, bank.ctypes.data, owners.ctypes.data, count, task, itemsize)
-        np.testing.assert_array_equal(out, np.where(owners < task, bank, 0))
+        host.mask(out.ctypes.data, bank.ctypes.data, ranks.ctypes.data, count, task, itemsize)
+        np.testing.assert_array_equal(out, np.where(ranks < task, bank, 0))
         assert (behind(out) == GUARD).all()
 
 

@@ -41,8 +41,8 @@ public:
     /// Typed values of a banked weight [size], as the shared normalisation scales them; null for the others.
     const std::byte* values(std::size_t weight) const;
 
-    /// Owners of a banked weight, uint8 [size]: the owner's index minus one, 255 = free; null for the others.
-    const std::uint8_t* owners(std::size_t weight) const;
+    /// Ranks of a banked weight, uint8 [size]: the owner's index minus one, 255 = free; null for the others.
+    const std::uint8_t* ranks(std::size_t weight) const;
 
     /// Factors that a task with normalisation of its own has for a banked weight: weight number i, masked, is
     /// multiplied by `values[i / inner % count]` in float32, and rounded to its type.
@@ -62,7 +62,7 @@ public:
     /// @throws Error   `task` is not in 1..tasks(), the length of `out` is wrong, or the bank has been dropped.
     void materialise(int task, const std::vector<std::byte*>& out, unsigned threads = 0) const;
 
-    /// Free values() and owners(), once they are where a GPU masks them: they are null from then on, and materialise
+    /// Free values() and ranks(), once they are where a GPU masks them: they are null from then on, and materialise
     /// throws. Nothing else may use the object meanwhile.
     void drop_bank() noexcept;
 

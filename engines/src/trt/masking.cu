@@ -1,4 +1,4 @@
-// Masking on the GPU: the bank and its owners lie there, and a switch is one launch for each weight.
+// Masking on the GPU: the bank and its ranks lie there, and a switch is one launch for each weight.
 
 #include <algorithm>
 
@@ -19,10 +19,10 @@ public:
         for (std::size_t i = 0; i < bank.weights().size(); ++i) {
             const SwitchedWeight& weight = bank.weights()[i];
             values_.emplace_back(weight.banked ? weight.bytes() : 0, "memory for the weight bank");
-            owners_.emplace_back(weight.banked ? weight.size : 0, "memory for the weight bank");
+            ranks_.emplace_back(weight.banked ? weight.size : 0, "memory for the weight bank");
             if (!weight.banked) continue;
             stream.copy(values_.back().get(), bank.values(i), weight.bytes());
-            stream.copy(owners_.back().get(), bank.owners(i), weight.size);
+            stream.copy(ranks_.back().get(), bank.ranks(i), weight.size);
             for (int task = 1; task <= bank.tasks(); ++task) ratios = std::max(ratios, bank.ratio(task, i).count);
         }
         ratios_ = DeviceMemory(ratios * sizeof(float), "memory for normalisation");
@@ -43,13 +43,13 @@ public:
 
 private:
     void mask(const SwitchedWeight& weight, std::byte* out, std::size_t i, u32 task, cudaStream_t stream) const {
-        const u8* owners = owners_[i].as<u8>();
+        const u8* ranks = ranks_[i].as<u8>();
         if (weight.dtype == Precision::fp32) {  // 16 bytes a thread
             packnet_mask_32<<<blocks((weight.size + 3) / 4), kThreads, 0, stream>>>(
-                reinterpret_cast<u32*>(out), values_[i].as<u32>(), owners, weight.size, task);
+                reinterpret_cast<u32*>(out), values_[i].as<u32>(), ranks, weight.size, task);
         } else {
             packnet_mask_16<<<blocks((weight.size + 7) / 8), kThreads, 0, stream>>>(
-                reinterpret_cast<u16*>(out), values_[i].as<u16>(), owners, weight.size, task);
+                reinterpret_cast<u16*>(out), values_[i].as<u16>(), ranks, weight.size, task);
         }
     }
 
@@ -72,7 +72,7 @@ private:
     }
 
     const EngineBank& bank_;
-    std::vector<DeviceMemory> values_, owners_;  // by weight; empty where it is not banked
+    std::vector<DeviceMemory> values_, ranks_;  // by weight; empty where it is not banked
     DeviceMemory ratios_;                        // of one weight at a time
 };
 

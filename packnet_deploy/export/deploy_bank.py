@@ -1,0 +1,158 @@
+"""The weight bank as exports and engines hold it: folded once for all tasks, typed, and what each task has of its own.
+
+The bank is scaled by the normalisation that tasks share. A task with normalisation of its own (``own/``) multiplies
+its masked weights by a ratio per output channel on top, so the bank stays one, and stays as it is when tasks are
+added. Where the shared scale is zero or tiny the bank is left unscaled, or the ratio could not bring it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+
+from packnet_deploy.export.fold import (
+    Factors,
+    Fold,
+    Tensors,
+    fold_biases_in_place,
+    fold_graph_in_place,
+    scaled,
+)
+from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.precision import Precision, typed_tensors
+from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import InputSpec
+from packnet_deploy.pack.manifest import TaskEntry
+from packnet_deploy.pack.owners import OwnerMap
+
+Array = npt.NDArray[Any]
+RankMap = npt.NDArray[np.uint8]
+
+NO_RANK = 255  # the rank of a weight without an owner: above every task's
+
+SMALLEST_SCALE = 1e-6  # far above float32's and far below any scale that a network's output could depend on
+
+
+@dataclass(frozen=True)
+class DeployTask:
+    """What a task brings along beside its mask.
+
+    Attributes:
+        input: how its images become the input.
+        tensors: by name, typed: head, biases, normalisation that could not be folded; what is not in the bank.
+        ratios: by name of a weight in the bank, float32, shaped to broadcast over it: factors that this task
+            multiplies its masked weights by. Empty unless it has normalisation of its own.
+    """
+
+    entry: TaskEntry
+    classes: tuple[str, ...]
+    input: InputSpec
+    tensors: dict[str, Array]
+    ratios: Tensors
+
+    @property
+    def unpadded(self) -> dict[str, Array]:
+        """``tensors``, the head as wide as the task has classes."""
+        width = len(self.classes)
+        return {name: a[:width] if name.startswith("head.") else a for name, a in self.tensors.items()}
+
+    def padded(self, classes: int) -> dict[str, Array]:
+        """``tensors``, the head with zeros for the classes that it does not have."""
+        return {
+            name: np.pad(a, [(0, classes - len(a))] + [(0, 0)] * (a.ndim - 1)) if name.startswith("head.") else a
+            for name, a in self.tensors.items()
+        }
+
+
+@dataclass(frozen=True)
+class DeployBank:
+    """One graph and one bank for all tasks.
+
+    Attributes:
+        model: the pack's graph after folding, with ``images`` as its only input and no initialiser for the weights.
+        values: by name, typed; free weights are 0.
+        ranks: by name, uint8: the owner's index minus one, ``NO_RANK`` where a weight is free, so that a single
+            comparison, ``rank < task``, is the whole mask.
+        tasks: every task of the pack, in order.
+        folds: the normalisations that are in ``values`` and in the tasks' biases, in graph order; for runtimes that
+            read a pack but no ONNX.
+    """
+
+    model: ModelProto
+    precision: Precision
+    values: dict[str, Array]
+    ranks: dict[str, RankMap]
+    tasks: tuple[DeployTask, ...]
+    folds: tuple[Fold, ...]
+
+    @property
+    def widest(self) -> DeployTask:
+        """The first of the tasks with the most classes."""
+        return max(self.tasks, key=lambda task: len(task.classes))
+
+    def dense_bytes(self, tasks: Collection[str]) -> int:
+        """What the tensors take with one dense export for each of ``tasks``."""
+        bank = sum(array.nbytes for array in self.values.values())
+        chosen = [task for task in self.tasks if task.entry.name in tasks]
+        return len(chosen) * bank + sum(array.nbytes for task in chosen for array in task.tensors.values())
+
+
+def ranks_of(owners: Mapping[str, OwnerMap]) -> dict[str, RankMap]:
+    """The ranks that owner maps give; 0, a free weight's owner, wraps round to ``NO_RANK``."""
+    return {name: owner - np.uint8(1) for name, owner in owners.items()}
+
+
+def in_common(tasks: Sequence[Mapping[str, Array]]) -> list[str]:
+    """The names of the tensors that are the same for every task, in the first one's order."""
+    first = tasks[0]
+    return [name for name in first if all(np.array_equal(task[name], first[name]) for task in tasks[1:])]
+
+
+def load_deploy_bank(pack: Pack, options: ExportOptions) -> DeployBank:
+    """Load every task of a pack and fold what may be folded; what is in the graph is typed by whoever finishes it.
+
+    Raises:
+        UsageError: the pack has no task, or a value does not fit the precision.
+        ArtefactError: the pack's files are damaged, or graph and weights do not fit together.
+    """
+    model = load_skeleton(pack, options)
+    graph = model.graph
+    with pack.opened() as opened:
+        bank = opened.bank()
+        sides = [(d.header, d.group("own"), d.group("head")) for d in opened.chain.deltas]
+    inputs = weight_inputs(graph)
+    own_tensors: list[Tensors] = []
+    for header, own, head in sides:
+        small = bank.shared | own | {f"head.{name}": array for name, array in head.items()}
+        expect_fit(graph, {**bank.values, **small}, len(header.classes))
+        own_tensors.append({name: small[name] for name in inputs if name in small})
+
+    folds = fold_graph_in_place(graph, {name: tuple(sizes) for name, sizes in inputs.items()})
+    drop_weight_inputs(graph)
+    scales = _bank_scales(fold_biases_in_place(folds, {**own_tensors[0], **bank.shared}))
+    values = {
+        name: typed_tensors({name: scaled(array, scales[name]) if name in scales else array}, options.type)[name]
+        for name, array in bank.values.items()
+    }
+    tasks = []
+    for entry, (header, _, _), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
+        factors = fold_biases_in_place(folds, tensors)
+        ratios = {}
+        for name, factor in factors.items():
+            if name not in bank.values:  # a weight that every task has of its own, such as the head's
+                tensors[name] = scaled(tensors[name], factor)
+            elif np.any(factor != scales[name]):
+                ratios[name] = (factor / scales[name]).astype(np.float32)
+        spec, typed = header.input or pack.input, typed_tensors(tensors, options.type)
+        tasks.append(DeployTask(entry, header.classes, spec, typed, ratios))
+    return DeployBank(model, options.type, values, ranks_of(bank.owners), tuple(tasks), tuple(folds))
+
+
+def _bank_scales(shared: dict[str, Factors]) -> dict[str, Factors]:
+    return {name: np.where(np.abs(scale) >= SMALLEST_SCALE, scale, 1.0) for name, scale in shared.items()}
