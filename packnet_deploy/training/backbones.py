@@ -17,7 +17,6 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import InputSpec
 from packnet_deploy.training.packable import packable_weights
 from packnet_deploy.training.pretrained import preprocessing, read_weights, weights_names
-from packnet_deploy.training.separate import NORM_LAYERS
 
 QUICKSTART = "quickstart"
 IMAGENET_CLASSES = 1000
@@ -75,13 +74,6 @@ def build(arch: str, classes: int) -> tuple[nn.Module, str]:
         options |= {"aux_logits": False, "init_weights": True}
     module: nn.Module = torchvision.models.get_model(arch, **options)
     return module, head_name(module)
-
-
-def normalises(arch: str) -> bool:
-    """Whether the network has normalisation layers."""
-    with Weightless():
-        module, _ = build(arch, IMAGENET_CLASSES)
-    return any(isinstance(part, NORM_LAYERS) for part in module.modules())
 
 
 def head_name(module: nn.Module) -> str:

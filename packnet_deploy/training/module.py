@@ -25,14 +25,19 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 class PackableModule:
     """The tensors of ``module`` by what becomes of them.
 
+    Args:
+        depthwise: depthwise filters are packable, and not what tasks share or have of their own.
+
     Attributes:
         packable: the packable parameters as pack.json lists them.
     """
 
-    def __init__(self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "") -> None:
+    def __init__(
+        self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "", *, depthwise: bool = True
+    ) -> None:
         self.module, self.head, self.spec = module, head, spec
         find_head(module, head)
-        self._weights = packable_weights(module, head)
+        self._weights = packable_weights(module, head, depthwise)
         self.packable: Sequence[ParamSpec] = param_specs(module, self._weights, pattern)
         self._aside: dict[str, Tensor] = {}  # task 1's values of what the present task has of its own
 

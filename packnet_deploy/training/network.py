@@ -32,7 +32,7 @@ from packnet_deploy.training.module import (
     difference,
     like,
 )
-from packnet_deploy.training.packable import linear_names
+from packnet_deploy.training.packable import depthwise_names, linear_names
 from packnet_deploy.training.rounding import rounded
 from packnet_deploy.training.separate import separable, statistical_layers
 
@@ -60,14 +60,17 @@ class PackedNetwork(PackableModule):
         spec: the input that tasks are trained on.
         pattern: "2:4" packs so that all tasks together keep to it, in every layer where that is possible; see
             ``packable`` for which. It holds from the first ``prune`` on; a given network is dense until then.
+        depthwise: pack depthwise filters like all others; else they are shared, or a task's own (``begin``).
 
     Raises:
         UsageError: no such head, or the module has weights that packing would silently leave out, or the pattern is
             possible nowhere.
     """
 
-    def __init__(self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "") -> None:
-        super().__init__(module, head, spec, pattern)
+    def __init__(
+        self, module: nn.Module, head: str, spec: InputSpec, pattern: str = "", *, depthwise: bool = True
+    ) -> None:
+        super().__init__(module, head, spec, pattern, depthwise=depthwise)
         if FrozenGuard.release(module):  # it was packed before, or is a copy of a module that was
             module.requires_grad_(True)
         self.state = start(self._weights, [param.name for param in self.packable if param.pattern])
@@ -86,7 +89,9 @@ class PackedNetwork(PackableModule):
         """
         foreign = f"{pack.path}: made for another network than {pack.backbone.arch}"
         try:
-            network = cls(module, pack.backbone.head, pack.input, max((p.pattern for p in pack.packable), default=""))
+            pattern = max((param.pattern for param in pack.packable), default="")
+            depthwise = not depthwise_names(module).isdisjoint(param.name for param in pack.packable)
+            network = cls(module, pack.backbone.head, pack.input, pattern, depthwise=depthwise)
         except UsageError as error:
             raise ArtefactError(f"{foreign}: {error}") from error
         if network.packable != pack.packable:
@@ -133,7 +138,7 @@ class PackedNetwork(PackableModule):
                 that is trained already).
             layers: where the task may claim weights: "all", "fc" (linear layers), "classifier" (its head only).
             claim: bool by packable parameter: which of the free weights there it may claim, possibly none.
-            separate: "biases" and/or "norm": what the task trains copies of for itself.
+            separate: some of "biases", "norm" and "depthwise": what the task trains copies of for itself.
             init: by name, what the weights that an added task claims and what it has of its own start from: those of
                 the pretrained network, say. Without it the former start from 0, the latter from task 1's.
 

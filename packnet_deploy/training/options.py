@@ -25,7 +25,7 @@ CHOICES = {
     "framing": ("crop", "whole", "pad"),
     "augment": (*AUGMENTATIONS, "none"),
     "layers": ("all", "fc", "classifier"),
-    "separate": ("biases", "norm", "none"),
+    "separate": ("biases", "norm", "depthwise", "none"),
     "protocol": ("tuned", "paper"),
     "schedule": ("cosine", "step"),
     "optimizer": ("sgd", "adamw"),
@@ -40,6 +40,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "init": "pretrained",
         "separate": ("norm",),
         "schedule": "cosine",
+        "lr": 0.02,
         "retrain_lr_factor": 0.5,
         "warmup": 1.0,
         "clip_grad": 2.0,
@@ -155,14 +156,15 @@ class PackingOptions:
     layers: str = option("all", "Which layers the task may change besides its head: all, fc or classifier (none).")
     separate: tuple[str, ...] = option(
         None,
-        "What an added task has of its own instead of task 1's: biases, norm, or none  "
+        "What an added task has of its own instead of task 1's: biases, norm, depthwise (filters, a few percent of the "
+        "weights, which are then not packed; for a new pack), or none  "
         "[default: norm; with --protocol paper none]",
     )
     prune_rate: float = option(0.75, "Fraction of the task's weights to give back, 0..1.")
     layer_rates: tuple[str, ...] = option(
         (),
-        "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0.5'; depthwise layers, "
-        "which hold a percent of the weights and can spare none, otherwise keep theirs",
+        "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0.5'; depthwise filters, "
+        "which can spare nothing, otherwise keep theirs where they are packed",
     )
     prune_steps: int = option(1, "Prune in so many steps, the retraining epochs shared out between them.")
     value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
@@ -178,11 +180,7 @@ class OptimisationOptions:
     epochs: int = option(20, "Epochs before pruning. 0 on a new pack's first task keeps the given network and head.")
     freeze_epochs: int = option(0, "Epochs before those in which only the head is trained.")
     retrain_epochs: int = option(10, "Epochs after pruning.")
-    # None until the network is known (start.with_learning_rate): those that normalise stand five times the rate.
-    lr: float = option(
-        None,
-        "Learning rate.  [default: 0.01, for a network without normalisation 0.002; with --protocol paper 0.001]",
-    )
+    lr: float = option(None, "Learning rate.  [default: 0.02; with --protocol paper 0.001]")
     lr_head: float | None = option(None, "That of the head, if it is to have another.  [default: --lr]")
     schedule: str = option(
         None,

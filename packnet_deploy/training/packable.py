@@ -1,4 +1,9 @@
-"""Which parameters of a module are packed: the weights of convolutions and linear layers, the head's aside."""
+"""Which parameters of a module are packed: the weights of convolutions and linear layers, the head's aside.
+
+Depthwise filters (one input channel each) need not be. They hold a few percent of a network's weights and can spare
+none of them, so packed they stay with the first task; they may instead be treated as normalisation is: shared, or a
+task's own (separate.py).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +19,22 @@ TRANSPOSED_LAYERS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PACKABLE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED_LAYERS, nn.Linear)
 
 
-def packable_weights(module: nn.Module, head: str) -> dict[str, nn.Parameter]:
+def packable_weights(module: nn.Module, head: str, depthwise: bool = True) -> dict[str, nn.Parameter]:
     """The packable parameters in ``named_parameters()`` order, tied ones once.
+
+    Args:
+        depthwise: depthwise filters are among them.
 
     Raises:
         UsageError: there are none, or the module has weights that packing would silently leave out.
     """
     layer_weights = {id(m.weight) for m in module.modules() if isinstance(m, PACKABLE_LAYERS)}
+    apart = set() if depthwise else depthwise_names(module)
     weights = {}
     for name, parameter in module.named_parameters():
         if name.startswith(f"{head}."):
+            continue
+        if name in apart:
             continue
         if id(parameter) in layer_weights:
             weights[name] = parameter
@@ -35,6 +46,16 @@ def packable_weights(module: nn.Module, head: str) -> dict[str, nn.Parameter]:
     if not weights:
         raise UsageError("the network has no convolution or linear layer beside its head; there is nothing to pack")
     return weights
+
+
+def depthwise_names(module: nn.Module) -> set[str]:
+    """The weights of convolutions whose filters see one channel each, of several."""
+    ids = {
+        id(layer.weight)
+        for layer in module.modules()
+        if isinstance(layer, PACKABLE_LAYERS) and 1 < getattr(layer, "groups", 1) == layer.in_channels
+    }
+    return {name for name, parameter in module.named_parameters() if id(parameter) in ids}
 
 
 def param_specs(module: nn.Module, weights: Mapping[str, nn.Parameter], pattern: str) -> tuple[ParamSpec, ...]:

@@ -14,7 +14,6 @@ from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, drop_stale, pick_device
-from packnet_deploy.training.start import with_learning_rate
 
 
 def train_tasks(
@@ -34,7 +33,6 @@ def train_tasks(
     for options in tasks:
         check_task_name(options.task)
     method = method_of(tasks)
-    trained = with_learning_rate(tasks, pack_path)
     device = pick_device(tasks[0].device)
     folder = TrainFolder.beside(pack_path)
     stop = StopRequest()
@@ -50,7 +48,7 @@ def train_tasks(
         if world.writes and not folder.checkpoint.exists():
             folder.write_tasks(tasks)  # else when it has gone on: what is asked for now may be refused
         session = Session(folder, device, watcher, world, stop, resume)
-        for result in method(trained, pack_path, session):
+        for result in method(tasks, pack_path, session):
             if world.writes:
                 folder.write_tasks(tasks)
             yield result

@@ -1,4 +1,5 @@
-"""What a task may have of its own beside weights and head: biases, or normalisation with its statistics.
+"""What a task may have of its own beside packed weights and head: biases, normalisation with its statistics, or
+depthwise filters where these are not packed.
 
 While such a task is in training, and until the next one begins, the module holds the task's own values, and those of
 task 1, which all others run on, are kept aside.
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.training.packable import PACKABLE_LAYERS
+from packnet_deploy.training.packable import PACKABLE_LAYERS, depthwise_names
 
-SEPARATE = ("biases", "norm")
+SEPARATE = ("biases", "norm", "depthwise")
 STATISTICAL_LAYERS = (nn.modules.batchnorm._NormBase,)  # statistics of the batch in train mode, running ones in eval
 NORM_LAYERS = (*STATISTICAL_LAYERS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -33,14 +34,17 @@ def separable(module: nn.Module, names: Collection[str], kinds: Collection[str])
     """
     if unknown := sorted(set(kinds) - set(SEPARATE)):
         raise UsageError(f"separate: expected any of {', '.join(SEPARATE)}, got {unknown[0]!r}")
-    wanted: set[int] = set()
+    wanted = set[int]()
     for layer in module.modules():
         if "norm" in kinds and isinstance(layer, NORM_LAYERS):
             wanted |= {id(tensor) for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))}
         if "biases" in kinds and isinstance(layer, PACKABLE_LAYERS) and layer.bias is not None:
             wanted.add(id(layer.bias))
     tensors = (*module.named_parameters(), *module.named_buffers())
-    return {name for name, tensor in tensors if id(tensor) in wanted and name in names}
+    own = {name for name, tensor in tensors if id(tensor) in wanted}
+    if "depthwise" in kinds:
+        own |= depthwise_names(module)
+    return own & set(names)
 
 
 def statistical_layers(module: nn.Module, separate: Collection[str] = ()) -> list[nn.Module]:

@@ -20,8 +20,6 @@ DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
 NETWORK_RATE = 0.5
 NO_REFERENCE = "none"
-# Chosen on validation images (docs/results.md). SqueezeNet's head, which ends in ReLU, dies of 0.01.
-NORMALISED_LR, PLAIN_LR = 0.01, 0.002
 RELEARNING: dict[str, Any] = {
     "retrain_epochs": 6,
     "retrain_lr": 1e-4,
@@ -60,7 +58,6 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         data=None,
         start=None,
         layers="all",
-        separate=(),
         freeze_epochs=0,
         prune_rate=0.0,
         layer_rates=(),
@@ -80,16 +77,6 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
 def is_pretrained(options: TrainOptions) -> bool:
     """Whether a new pack's network comes with weights."""
     return (options.weights or DEFAULT_WEIGHTS) != "none"
-
-
-def with_learning_rate(tasks: Sequence[TrainOptions], pack_path: Path) -> list[TrainOptions]:
-    """The tasks, those without a learning rate with the one that suits the network."""
-    if all(task.lr is not None for task in tasks):
-        return list(tasks)
-    arch = Pack.open(pack_path).backbone.arch if pack_path.exists() else tasks[0].arch or DEFAULT_ARCH
-    normalises = arch in backbones.archs() and backbones.normalises(arch)
-    lr = NORMALISED_LR if normalises else PLAIN_LR
-    return [task if task.lr is not None else replace(task, lr=lr) for task in tasks]
 
 
 def relearns(options: TrainOptions) -> bool:
@@ -148,7 +135,8 @@ def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:
             "more tensors, which would stay random; begin with a task that trains them (--start task)"
         )
     spec = backbones.input_spec(arch, options.image_size, weights)
-    network = PackedNetwork(given.module, given.head, spec, pattern=options.pattern or "")
+    packed = "depthwise" not in options.separate or options.method == "filter-pruning"  # whose filters make channels
+    network = PackedNetwork(given.module, given.head, spec, options.pattern or "", depthwise=packed)
     return network, arch, options.epochs == 0 and given.head_is_trained
 
 
