@@ -44,7 +44,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "retrain_lr_factor": 0.5,
         "warmup": 1.0,
         "clip_grad": 2.0,
-        "label_smoothing": 0.1,
     },
     "paper": {
         "init": "zero",
@@ -54,7 +53,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "retrain_lr_factor": 0.1,
         "warmup": 0.0,
         "clip_grad": 0.0,
-        "label_smoothing": 0.0,
     },
 }
 NETWORK_TASK = "pretrained"  # what --start network puts before the first task
@@ -203,9 +201,7 @@ class OptimisationOptions:
         None, "As --milestone, for the epochs after pruning  [default: half of them; for an added task none]"
     )
     batch_size: int = option(32, "Images per step, of all processes together.")
-    label_smoothing: float = option(
-        None, "How much of each label goes to all classes, 0..1.  [default: 0.1; with --protocol paper 0]"
-    )
+    label_smoothing: float = option(0.0, "How much of each label goes to all classes, 0..1.")
     optimizer: str = option("sgd", "sgd or adamw.")
     momentum: float = option(0.9, "Momentum of SGD.")
     weight_decay: float = option(0.0, "Weight decay.")
