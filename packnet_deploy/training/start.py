@@ -18,7 +18,7 @@ from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
 
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
-NETWORK_RATE = 0.5
+NETWORK_RATE = 0.3
 NO_REFERENCE = "none"
 RELEARNING: dict[str, Any] = {
     "retrain_epochs": 6,

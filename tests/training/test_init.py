@@ -61,8 +61,8 @@ def test_an_added_task_starts_from_what_pruning_took(
     tensors = pack.load_task("a").tensors
     for param in pack.packable:
         assert np.array_equal(tensors[param.name], given[param.name].numpy()), param.name
-    half = pack.load_task("pretrained").tensors
-    assert all(0.45 < (half[param.name] == 0).mean() < 0.55 for param in pack.packable)
+    less = pack.load_task("pretrained").tensors
+    assert all(0.25 < (less[param.name] == 0).mean() < 0.35 for param in pack.packable)
 
 
 def test_a_later_task_finds_them_where_they_are_still_free(
