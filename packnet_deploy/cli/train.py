@@ -31,11 +31,12 @@ def command(context: click.Context, /, recipe: Path | None, resume: bool, list_a
     packnet train --task NAME --data DIR       one task: the first makes the pack, later ones are added to it
     packnet train --resume                     whatever was interrupted here
 
-    Flags win over the recipe. A new pack begins with the pretrained network itself as task 'pretrained', half of its
-    weights freed, as a base for the tasks you add. Who needs that network's own task too adds --reference DIR (any
-    images, labels unused) or trains it on its own (--start task --epochs 0 --data imagenet:DIR). --protocol paper is
-    the paper's. Beside birds.pack, birds.train/ keeps logs, results and the checkpoint, birds.pretrained.safetensors
-    what added tasks start from. Several GPUs or processes: torchrun --nproc-per-node N -m packnet_deploy train ...
+    Flags win over the recipe. A new pack begins with the pretrained network itself as task 'pretrained', the smallest
+    three tenths of its weights freed: a base for the tasks you add. Who needs that network's own task too adds
+    --reference DIR (any images, labels unused) or trains it on its own (--start task --epochs 0 --data imagenet:DIR).
+    --protocol paper is the paper's. Beside birds.pack, birds.train/ keeps logs, results and the checkpoint,
+    birds.pretrained.safetensors what added tasks start from. Several GPUs or processes:
+    torchrun --nproc-per-node N -m packnet_deploy train ...
     """
     if list_archs:
         _print_archs()

@@ -128,8 +128,9 @@ class NetworkOptions:
     )
     start: str | None = option(
         None,
-        "What a new pack begins with: 'network', the given weights as a task of their own with half of them freed, or "
-        "'task', this task itself.  [default: network, if its weights are pretrained and --data is not imagenet:]",
+        "What a new pack begins with: 'network', the given weights as a task of their own, the smallest three tenths "
+        "freed, or 'task', this task itself.  [default: network, if its weights are pretrained and --data is not "
+        "imagenet:]",
     )
     reference: str | None = option(
         None,

@@ -112,12 +112,12 @@ def test_a_new_pack_relearns_where_it_is_told_from_what(tmp_path: Path) -> None:
     first = TrainOptions(task="birds", data="birds", reference="y", **how)
     network, birds = with_network_first([first], tmp_path / "p.pack")
     assert (network.task, network.data, network.reference, network.epochs) == ("pretrained", None, "y", 0)
-    assert (network.prune_rate, network.layers, network.amp, network.pattern) == (0.5, "all", "bf16", "2:4")
+    assert (network.prune_rate, network.layers, network.amp, network.pattern) == (0.3, "all", "bf16", "2:4")
     assert network.retrain_epochs > 0
     assert (birds.task, birds.data, birds.reference, birds.weights) == ("birds", "birds", None, None)
     for reference in (None, "none"):
         network, _ = with_network_first([TrainOptions(task="x", data="x", reference=reference)], tmp_path / "p.pack")
-        assert (network.prune_rate, network.retrain_epochs) == (0.5, 0)
+        assert (network.prune_rate, network.retrain_epochs) == (0.3, 0)
 
 
 @pytest.mark.parametrize("method", ["classifier-only", "head-and-norm"])
