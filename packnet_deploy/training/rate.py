@@ -12,7 +12,7 @@ from typing import Any
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.search import Search, Tried, resolution_warning, tasks_like_it
 
-TRIED = "tried"  # in the notes: [rate, validation error] of each try
+TRIED = "tried"  # in the notes: [rate, validation error, whether it was retrained for all epochs] of each try
 REPORT_KEY = "rate_search"  # in the task's report
 
 Notes = Mapping[str, Any]
@@ -61,13 +61,13 @@ def search_report(options: TrainOptions, notes: Notes, owned: int, free: int) ->
     """What the task's report keeps of the search; ``owned`` weights are its own, ``free`` nobody's. JSON."""
     if options.max_drop is None:
         return {}
-    curve = [list(one) for one in sorted(tried_of(notes))]
+    curve = {one.rate: one.error for one in sorted(tried_of(notes), key=lambda one: (one.rate, one.whole))}
     return {
         REPORT_KEY: {
             "max_drop": options.max_drop,
             "unpruned": notes["trained"]["val"][0],
             "rate": rate_of(options, notes),
-            "errors_by_rate": curve,
+            "errors_by_rate": [list(pair) for pair in curve.items()],
             "more_tasks_like_it": tasks_like_it(owned, free),
         }
     }

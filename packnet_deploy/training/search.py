@@ -1,7 +1,8 @@
 """How much of a task can be pruned: which rate is tried next, as a pure function of the rates tried before.
 
-Upwards along a coarse ladder until a rate costs too much; then the halves of the gap below it, down to a ``STEP``. What
-trains and measures in between is task.py, how long stages.py.
+Upwards along a coarse ladder until a rate costs too much; then the halves of the gap below it, down to a ``STEP``. A
+short retraining shows that a rate will do, but not that it will not: what fails after one is tried again after a whole
+one, from where it is. What trains and measures in between is task.py, how long stages.py.
 """
 
 from __future__ import annotations
@@ -18,10 +19,18 @@ _TINY = 1e-6  # less than one image in any set
 
 
 class Tried(NamedTuple):
-    """One rate, and the validation error 0..1 after pruning by it and retraining."""
+    """One rate, and the validation error 0..1 after pruning by it and retraining, shortly or for all epochs."""
 
     rate: float
     error: float
+    whole: bool
+
+
+class Step(NamedTuple):
+    """What to try next; a ``whole`` step goes on where the short one of the same rate ended."""
+
+    rate: float
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -41,27 +50,32 @@ class Search:
     def within(self, error: float) -> bool:
         return error <= self.limit + _TINY
 
-    def next_rate(self, tried: Sequence[Tried]) -> float | None:
-        """The rate to try after these; None when nothing is left to try."""
-        good = [rate for rate, error in tried if self.within(error)]
-        bad = [rate for rate, error in tried if not self.within(error)]
+    def next_step(self, tried: Sequence[Tried]) -> Step | None:
+        """What to try after these; None when nothing is left to try."""
+        if tried and not tried[-1].whole and not self.within(tried[-1].error):
+            return Step(tried[-1].rate, whole=True)
+        rate = self._next_rate(tried)
+        return None if rate is None else Step(rate, whole=False)
+
+    def _next_rate(self, tried: Sequence[Tried]) -> float | None:
+        good = [one.rate for one in tried if self.within(one.error)]
+        bad = [one.rate for one in tried if one.whole and not self.within(one.error)]
         if not bad:
-            rungs = sorted({min(max(LADDER[0], self.least), self.most), *LADDER, self.most})
-            return next(
-                (rung for rung in rungs if self.least <= rung <= self.most and rung > max(good, default=-1)), None
-            )
+            first = min(max(LADDER[0], self.least), self.most)
+            rungs = sorted({first, *LADDER, self.most})
+            return next((r for r in rungs if self.least <= r <= self.most and r > max(good, default=-1)), None)
         low, high = max(good, default=self.least), min(bad)
         if high - low > STEP + _TINY:
             return _between(low, high)
         return self.least if not good and self.least not in bad else None
 
-    def stays(self, rate: float, error: float) -> bool:
+    def stays(self, one: Tried) -> bool:
         """Whether what was tried is taken until something better comes."""
-        return self.within(error) or rate == self.least
+        return self.within(one.error) or (one.whole and one.rate == self.least)
 
     def found(self, tried: Sequence[Tried]) -> Tried:
         """The one to take, of a search that is over."""
-        return max(one for one in tried if self.stays(*one))
+        return max(one for one in tried if self.stays(one))
 
 
 def _between(low: float, high: float) -> float:

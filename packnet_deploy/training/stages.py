@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import ParamSpec
 from packnet_deploy.training.options import DEPTHWISE, TrainOptions, layer_rate
-from packnet_deploy.training.search import Search, Tried
+from packnet_deploy.training.search import Search, Step, Tried
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,12 @@ class Judge:
     """Go back to what was held unless the validation error is good enough at this rate.
 
     Attributes:
+        whole: all retraining epochs came before, so what is not good enough now will not become so.
         final: the search is over; else this is one of its tries.
     """
 
     rate: float
+    whole: bool = True
     final: bool = False
 
 
@@ -102,11 +104,10 @@ def stages(
     """What happens to task number ``task`` (from 1).
 
     With ``max_drop``, as far as it is known when these rates have been ``tried``: what was known before stays, more
-    follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, so
-    that it shows most of what the whole would bring back; it goes on from the lower rate that did, whose epochs count.
-    The rate found gets the epochs that are left of twice the retraining epochs, at most all of them: six tries of a
-    quarter and a half come to two, and only with fewer than four retraining epochs, where a try has one all the same,
-    is it more. A ``last`` task gets all its epochs before, unless it is ``patterned``: 2:4 takes weights at any rate.
+    follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, and
+    goes on from the lower rate before it, whose epochs count; one that fails then gets all of them. The rate found gets
+    what is left of twice the retraining epochs, one at least; a search that two rates end costs up to three and a half
+    times. A ``last`` task gets all its epochs before, unless it is ``patterned``: 2:4 takes weights at any rate.
 
     After pruning the learning rate begins where it began before for task 1, which loses most of what it is when it is
     pruned, and lower for an added task, which loses little. A step schedule falls half-way, but not for the latter.
@@ -152,16 +153,20 @@ def _searching(
     """The tries so far and the next one, or what follows the last."""
     plan = list[Stage]()
     share = _schedule(options, max(1, options.retrain_epochs // _SHARE), lr, milestones and ())
-    following = search.next_rate(tried)
-    for rate in [*(one.rate for one in tried), *([] if following is None else [following])]:
-        plan += [Prune(rate / search.most if search.most else 0), Fit(f"try {rate:.3g}", share, 0, share.epochs, shown)]
-        plan.append(Judge(rate))
-        shown += share.epochs
+    whole = _schedule(options, options.retrain_epochs, lr, milestones)
+    following = search.next_step(tried)
+    spent = 0
+    for step in [*(Step(one.rate, one.whole) for one in tried), *([] if following is None else [following])]:
+        schedule, phase = (whole, "whole") if step.whole else (share, "try")
+        if not step.whole:
+            plan.append(Prune(step.rate / search.most if search.most else 0))
+        plan.append(Fit(f"{phase} {step.rate:.3g}", schedule, 0, schedule.epochs, shown + spent))
+        plan.append(Judge(step.rate, step.whole))
+        spent += schedule.epochs
     if following is None:
-        spent = len(tried) * share.epochs
-        epochs = max(1, min(options.retrain_epochs, 2 * options.retrain_epochs - spent))
-        retrain = _schedule(options, epochs, lr, milestones)
-        plan += [Fit("retrain", retrain, 0, epochs, shown), Judge(search.found(tried).rate, final=True)]
+        epochs = max(1, min(whole.epochs, 2 * whole.epochs - spent))
+        retrain = replace(whole, epochs=epochs)
+        plan += [Fit("retrain", retrain, 0, epochs, shown + spent), Judge(search.found(tried).rate, final=True)]
     return tuple(plan)
 
 

@@ -33,6 +33,7 @@ from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.report import task_report, task_warnings
+from packnet_deploy.training.search import Tried
 from packnet_deploy.training.session import (
     NOT_IN_RESULT,
     Images,
@@ -194,11 +195,12 @@ class TaskTraining:
         if stage.final:
             stays = search.within(error) or error <= search.found(rate.tried_of(keeper.notes)).error
         else:
-            keeper.notes[rate.TRIED] = [*keeper.notes.get(rate.TRIED, []), [stage.rate, error]]
-            stays = search.stays(stage.rate, error)
+            one = Tried(stage.rate, error, stage.whole)
+            keeper.notes[rate.TRIED] = [*keeper.notes.get(rate.TRIED, []), list(one)]
+            stays = search.stays(one)
         if stays:
             keeper.hold()
-        else:
+        elif stage.whole:
             keeper.go_back()
 
     def _fit(self, stage: Fit) -> None:

@@ -9,13 +9,20 @@ from hypothesis import strategies as st
 from packnet_deploy.training.search import Search, Tried, resolution_warning, tasks_like_it
 
 
-def searched(search: Search, breaks: float) -> list[Tried]:
-    """Every try of a search in which the error is 0 up to a rate of ``breaks`` and 1 above it."""
+def searched(search: Search, breaks: float, at_once: float = 1.0) -> list[Tried]:
+    """Every try of a search in which the error is 0 up to a rate of ``breaks`` and 1 above it, and after a short
+    retraining 1 from ``at_once`` on."""
     tried: list[Tried] = []
-    while (rate := search.next_rate(tried)) is not None:
-        assert len(tried) < 12, "it ends"
-        tried.append(Tried(rate, 0.0 if rate <= breaks + 1e-9 else 1.0))
+    while (step := search.next_step(tried)) is not None:
+        assert len(tried) < 24, "it ends"
+        reached = breaks if step.whole else min(breaks, at_once)
+        tried.append(Tried(step.rate, 0.0 if step.rate <= reached + 1e-9 else 1.0, step.whole))
     return tried
+
+
+def rates_of(tried: list[Tried]) -> list[float]:
+    """Each once, in the order of their first try."""
+    return list(dict.fromkeys(one.rate for one in tried))
 
 
 @pytest.mark.parametrize(
@@ -33,31 +40,40 @@ def searched(search: Search, breaks: float) -> list[Tried]:
 def test_coarse_steps_up_then_halves_of_the_gap(breaks: float, rates: list[float]) -> None:
     search = Search(0.1, 0, 0.95)
     tried = searched(search, breaks)
-    assert [one.rate for one in tried] == rates
+    assert rates_of(tried) == rates
     assert search.found(tried).rate == max(rate for rate in rates if rate <= breaks)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(0, 1), st.floats(0, 0.99), st.floats(0, 0.99))
-def test_it_comes_within_a_step_of_the_best(breaks: float, one: float, other: float) -> None:
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.99), st.floats(0, 0.99))
+def test_it_comes_within_a_step_of_the_best(breaks: float, at_once: float, one: float, other: float) -> None:
     search = Search(0.1, *sorted((one, other)))
-    tried = searched(search, breaks)
-    rates = [rate for rate, _ in tried]
-    assert len(set(rates)) == len(rates)
-    assert all(search.least <= rate <= search.most for rate in rates)
+    tried = searched(search, breaks, at_once)
+    assert len({(one.rate, one.whole) for one in tried}) == len(tried)
+    assert all(search.least <= one.rate <= search.most for one in tried)
     best = max(search.least, min(search.most, breaks))
     assert best - 0.0501 <= search.found(tried).rate <= best + 1e-9
 
 
+def test_what_fails_after_a_short_retraining_gets_a_whole_one() -> None:
+    search = Search(0.1, 0, 0.7)
+    tried = searched(search, breaks=0.65, at_once=0.55)
+    assert [(one.rate, one.whole) for one in tried] == [
+        *((0.5, False), (0.6, False), (0.6, True)),
+        *((0.7, False), (0.7, True), (0.65, False), (0.65, True)),
+    ]
+    assert search.found(tried) == (0.65, 0.0, True)
+
+
 @pytest.mark.parametrize(("least", "first"), [(0.0, 0.5), (0.4, 0.5), (2 / 3, 2 / 3), (0.93, 0.93)])
 def test_it_begins_at_a_half_or_where_it_must(least: float, first: float) -> None:
-    assert Search(0.1, least, 0.95).next_rate([]) == first
+    assert Search(0.1, least, 0.95).next_step([]) == (first, False)
 
 
 def test_the_least_rate_is_taken_where_it_must_be() -> None:
     search = Search(0.1, 2 / 3, 0.95)
     tried = searched(search, 0.5)
-    assert tried == [(2 / 3, 1.0)]
+    assert tried == [(2 / 3, 1.0, False), (2 / 3, 1.0, True)]
     assert search.found(tried).rate == 2 / 3
 
 
