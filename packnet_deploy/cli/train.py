@@ -100,8 +100,10 @@ def train_all(tasks: Sequence[TrainOptions], resume: bool = False) -> tuple[Path
 def _print_table(path: Path, changes: Mapping[str, float]) -> None:
     from packnet_deploy.cli.show import console, percent, size, table
     from packnet_deploy.pack import Pack
+    from packnet_deploy.training.collapse import warnings_of
 
     pack = Pack.open(path)
+    warnings: list[str] = []
     columns = ("trained", "pruned", "retrained", "test", "top-5", "free", "delta", "change")
     shown = table(str(pack.path), ("task",), columns)
     free = pack.manifest.weights
@@ -109,12 +111,17 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
         layers, reports = opened.capacity(), [opened.header(entry.name).report for entry in opened.tasks]
     for entry, report in zip(pack.tasks, reports, strict=True):
         free -= sum(layer.owned[entry.index - 1] for layer in layers)
-        errors = report.get("errors", {})
+        errors, warned = report.get("errors", {}), warnings_of(report)
+        warnings += [f"! {entry.name}: {line}" for line in warned]
         figures = [errors.get(moment, {}).get("val", [None])[0] for moment in columns[:3]]
         figures += errors.get("retrained", {}).get("test", [None, None])
         change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
         shown.add_row(
-            entry.name, *map(percent, figures), percent(free / pack.manifest.weights), size(entry.bytes), change
+            f"{entry.name} !" if warned else entry.name,
+            *map(percent, figures),
+            percent(free / pack.manifest.weights),
+            size(entry.bytes),
+            change,
         )
     screen = console()
     screen.print(shown)
@@ -124,6 +131,8 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
         "while newer tasks were trained.",
         soft_wrap=True,
     )
+    for line in warnings:
+        screen.print(line, soft_wrap=True)
 
 
 def _print_archs() -> None:

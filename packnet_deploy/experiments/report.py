@@ -62,6 +62,7 @@ def section_of(evidence: Evidence, name: str) -> Section:
     blocks.append(Text(_provenance(evidence)))
     if evidence.missing:
         blocks.append(Text(_incomplete(evidence), warning=True))
+    blocks += [Text(line, warning=True) for line in _warned(evidence)]
     for view in plan["views"]:
         blocks += _view(view, evidence, beside)
     if beside is not paper:
@@ -101,6 +102,16 @@ def _incomplete(evidence: Evidence) -> str:
     missing, names = evidence.missing, dict.fromkeys(trial["run"] for trial in evidence.plan["trials"])
     listed = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if missing[6:] else "")
     return f"Incomplete: {len(missing)} of {len(names)} runs are missing ({listed}); the same command runs them."
+
+
+def _warned(evidence: Evidence) -> list[str]:
+    """What trainings warned of, each with its run and task."""
+    return [
+        f"`{run}`, {task}: {line}"
+        for run, result in evidence.results.items()
+        for task, lines in result.warnings.items()
+        for line in lines
+    ]
 
 
 def _figure_file(section: Section, picture: Picture) -> str:

@@ -11,6 +11,7 @@ from packnet_deploy.errors import ArtefactError
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
 from packnet_deploy.experiments.sizes import file_bytes, paper_bytes
 from packnet_deploy.pack import LayerCapacity, Pack
+from packnet_deploy.training.collapse import warnings_of
 
 MOMENTS = ("trained", "pruned", "retrained")
 _DIGITS = 6  # of an error: finer than one image in any test set; rows come with more or fewer
@@ -30,12 +31,14 @@ class RunResult:
     Attributes:
         stages: after each task's training (its name, in order), the errors of every task measured then.
         moments: by task, its test errors when ``trained``, ``pruned`` and ``retrained``, as far as there are.
+        warnings: by task, what its training warned of; tasks without a warning left out.
         layers: who owns how much of every packable parameter; empty where the run wrote a pack for each task.
         file_bytes: of all its packs. ``paper_bytes``: the same networks, counted as the paper counts.
     """
 
     stages: Mapping[str, Mapping[str, Errors]]
     moments: Mapping[str, Mapping[str, Errors]]
+    warnings: Mapping[str, tuple[str, ...]]
     owners: tuple[str, ...]
     layers: tuple[LayerCapacity, ...]
     file_bytes: int
@@ -105,6 +108,7 @@ def read_run(run: RunFolder, method: str) -> RunResult:
     return RunResult(
         stages=_stages(run),
         moments={name: _moments(report) for name, report in reports.items()},
+        warnings={name: lines for name, report in reports.items() if (lines := warnings_of(report))},
         owners=tuple(entry.name for entry in alone.tasks) if alone else (),
         layers=alone.capacity() if alone else (),
         file_bytes=sum(map(file_bytes, packs)),

@@ -114,8 +114,13 @@ def begin(state: Packing, claim: Mapping[str, Tensor] | None = None) -> Packing:
     return replace(state, owners=owners, task=task, phase=Phase.TRAINING, claimed=claimed)
 
 
-def prune(state: Packing, weights: Mapping[str, Tensor], rate: float | Mapping[str, float]) -> tuple[Packing, Weights]:
-    """Give back the smallest of the current task's weights, layer by layer: they become 0 and free.
+def prune(
+    state: Packing,
+    weights: Mapping[str, Tensor],
+    rate: float | Mapping[str, float],
+    score: Mapping[str, Tensor] | None = None,
+) -> tuple[Packing, Weights]:
+    """Give back the least of the current task's weights, layer by layer: they become 0 and free.
 
     Of the n weights that a parameter gave the task, round-half-even(rate · n) are free afterwards. So pruning may be
     repeated at a higher rate, with training between. Under 2:4, n is the budget that was open, and what stays is the
@@ -124,58 +129,61 @@ def prune(state: Packing, weights: Mapping[str, Tensor], rate: float | Mapping[s
     Args:
         weights: values by name; not changed.
         rate: fraction 0..1, or one for each parameter by name.
+        score: 0 or more by weight, of its shape: what it is worth, by name. None: its magnitude.
 
     Returns:
         The state, and new weights in which the pruned ones are 0.
 
     Raises:
         StepOrderError: no task is in training.
-        UsageError: a rate outside 0..1 or below an earlier one, or rates that are not one for each parameter.
-        CheckFailed: a weight is NaN, so there is no order among magnitudes.
+        UsageError: a rate outside 0..1 or below an earlier one, or rates or scores that are not one for each parameter.
+        CheckFailed: a weight or a score is NaN, so there is no order.
     """
     _require(state, "prune", Phase.TRAINING, Phase.RETRAINING)
     rates = rate if isinstance(rate, Mapping) else dict.fromkeys(state.owners, rate)
     _require_each(state, "prune rates", rates)
-    return release(state, weights, {name: _surplus(state, name, weights[name], rates[name]) for name in state.owners})
+    worth = {name: weights[name].detach().abs() for name in state.owners} if score is None else score
+    _require_each(state, "scores", worth)
+    return release(state, weights, {name: _surplus(state, name, worth[name], rates[name]) for name in state.owners})
 
 
-def _surplus(state: Packing, name: str, weight: Tensor, rate: float) -> Tensor:
+def _surplus(state: Packing, name: str, worth: Tensor, rate: float) -> Tensor:
     """Bool, of the weight's shape: what the current task must give back of one parameter."""
     if not 0 <= rate <= 1:
         raise UsageError(f"prune rate: expected 0..1, got {rate}")
     owner, claimed = state.owners[name], state.claimed[name]
     held = owner == state.task
-    if bool((weight.isnan() & held).any()):
-        raise CheckFailed(f"parameter {name!r}: a weight is NaN; train with a lower learning rate")
-    fits = pattern.keepable(owner.masked_fill(held, FREE), weight, held) if name in state.patterned else held
+    if bool((worth.isnan() & held).any()):
+        raise CheckFailed(f"parameter {name!r}: a weight is NaN, or its score is; train with a lower learning rate")
+    fits = pattern.keepable(owner.masked_fill(held, FREE), worth, held) if name in state.patterned else held
     left, kept = int(fits.sum()), claimed - round(rate * claimed)
     if kept > left:
         raise UsageError(
             f"prune rate {rate:g}: parameter {name!r} has only {left:,} of its {claimed:,} weights left, so it cannot "
             f"keep {kept:,}; expected a rate not below the one before"
         )
-    return (held & ~fits) | smallest(weight, fits, left - kept)
+    return (held & ~fits) | smallest(worth, fits, left - kept)
 
 
-def smallest(weight: Tensor, held: Tensor, count: int) -> Tensor:
-    """Bool, of the weight's shape: the ``count`` smallest magnitudes among ``held``, lower index first among equals.
+def smallest(worth: Tensor, held: Tensor, count: int) -> Tensor:
+    """Bool, of the same shape: the ``count`` smallest values among ``held``, lower index first among equals.
 
     By selection, not sorting: linear time, and exact for layers of any size (quantiles in float32 are not beyond
     2^24 weights).
     """
     drop = torch.zeros_like(held)
     if count > 0:
-        magnitude = weight.detach()[held].abs()  # C order
-        threshold = magnitude.kthvalue(count).values
-        below = magnitude < threshold
-        ties = (magnitude == threshold).nonzero().reshape(-1)
+        values = worth[held]  # C order
+        threshold = values.kthvalue(count).values
+        below = values < threshold
+        ties = (values == threshold).nonzero().reshape(-1)
         below[ties[: count - int(below.sum())]] = True
         drop.masked_scatter_(held, below)
     return drop
 
 
 def release(state: Packing, weights: Mapping[str, Tensor], drop: Mapping[str, Tensor]) -> tuple[Packing, Weights]:
-    """Give back the weights that ``drop`` marks: pruning by any other measure than magnitude.
+    """Give back the weights that ``drop`` marks: pruning by any other rule than the least of each layer.
 
     Args:
         weights: values by name; not changed.

@@ -78,6 +78,15 @@ def summed(numbers: Sequence[float]) -> list[float]:
     return [float(value) for value in total.tolist()]
 
 
+def summed_tensor(tensor: Tensor) -> Tensor:
+    """The sum over all processes; the same bits in each of them."""
+    if not dist.is_initialized():
+        return tensor
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 def gathered(value: Any) -> list[Any]:
     """Every process's value, by rank."""
     if not dist.is_initialized():

@@ -1,13 +1,26 @@
-"""One forward outside of training: in eval mode, on the CPU, with other tensors in place of a module's own."""
+"""Forwards outside of training: in eval mode; on the CPU, with other tensors in place of a module's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside; each submodule's own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def cpu_logits(
@@ -18,12 +31,6 @@ def cpu_logits(
     Args:
         images: float32 ``[n, c, h, w]``, normalised.
     """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            answer = torch.func.functional_call(module, dict(tensors), (torch.from_numpy(images),))
-    finally:
-        for part, training in modes.items():
-            part.training = training
+    with evaluating(module), torch.inference_mode():
+        answer = torch.func.functional_call(module, dict(tensors), (torch.from_numpy(images),))
     return np.asarray(answer.numpy())

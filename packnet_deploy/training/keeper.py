@@ -26,6 +26,7 @@ class Keeper(Supervisor):
         task: what the log and messages call what is trained.
         stage: which stage is next, or running; set by the training.
         notes: JSON values to keep with the checkpoint; the training's own.
+        held: an earlier moment of the network, which it can ``go_back`` to.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Keeper(Supervisor):
             world,
             stop,
         )
+        self.held: dict[str, Any] | None = None
         self._log = list[list[Any]]()
         self._continued: dict[str, Any] | None = None
 
@@ -48,11 +50,21 @@ class Keeper(Supervisor):
             return False
         content = self._checkpoint.load()
         self._network.restore(content["network"])
-        self.stage, self.notes, self._log = content["stage"], content["notes"], content["log"]
+        self.stage, self.notes, self.held = content["stage"], content["notes"], content["held"]
+        self._log = content["log"]
         self._continued = content
         if self._world.writes:
             self._folder.log().put(self._log)
         return True
+
+    def hold(self) -> None:
+        """Keep the network as it is now; it takes the place of what was held before."""
+        self.held = self._network.snapshot()
+
+    def go_back(self) -> None:
+        """The network is again as it was when it was held."""
+        assert self.held is not None
+        self._network.restore(self.held)
 
     def continued(self) -> State | None:
         state, self._continued = self._continued, None
@@ -87,6 +99,7 @@ class Keeper(Supervisor):
                     "network": self._network.snapshot(),
                     "random": randoms,
                     "notes": self.notes,
+                    "held": self.held,
                     "log": self._log,
                 }
             )

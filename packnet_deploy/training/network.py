@@ -193,19 +193,21 @@ class PackedNetwork(PackableModule):
         self._guard.attach(optimizer)
         return optimizer
 
-    def prune(self, rate: float | Mapping[str, float]) -> None:
-        """Free the smallest weights of each layer, ``rate`` of what the task claimed there; they are 0 from now on.
+    def prune(self, rate: float | Mapping[str, float], score: Mapping[str, Tensor] | None = None) -> None:
+        """Free the least of each layer's weights, ``rate`` of what the task claimed there; they are 0 from now on.
 
         Args:
             rate: 0..1, or one for each packable parameter. Pruning again needs a higher one: it counts in all.
+            score: what each weight is worth, 0 or more, for each packable parameter; by default its magnitude.
 
         Raises:
             StepOrderError: no task is in training.
-            UsageError: a rate outside 0..1 or below an earlier one, or rates that are not one for each parameter.
-            CheckFailed: a weight is NaN.
+            UsageError: a rate outside 0..1 or below an earlier one, or rates or scores that are not one for each
+                parameter.
+            CheckFailed: a weight or a score is NaN.
         """
         self._guard.restore()
-        self._shrink(*prune(self._at_home(), self._weights, rate))
+        self._shrink(*prune(self._at_home(), self._weights, rate, score))
 
     def release(self, drop: Mapping[str, Tensor]) -> None:
         """Free the weights that ``drop`` marks (bool, for each packable parameter); they are 0 from now on.

@@ -26,6 +26,7 @@ CHOICES = {
     "augment": (*AUGMENTATIONS, "none"),
     "layers": ("all", "fc", "classifier"),
     "separate": ("biases", "norm", "depthwise", "none"),
+    "score": ("magnitude", "taylor"),
     "protocol": ("tuned", "paper"),
     "schedule": ("cosine", "step"),
     "optimizer": ("sgd", "adamw"),
@@ -39,6 +40,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "tuned": {
         "init": "pretrained",
         "separate": ("norm",),
+        "score": "magnitude",
         "schedule": "cosine",
         "lr": 0.02,
         "retrain_lr_factor": 0.5,
@@ -48,6 +50,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "paper": {
         "init": "zero",
         "separate": (),
+        "score": "magnitude",
         "schedule": "step",
         "lr": 0.001,
         "retrain_lr_factor": 0.1,
@@ -60,6 +63,8 @@ DEPTHWISE = "depthwise"  # in place of a pattern in layer_rates
 _RANGES: dict[str, tuple[float, float]] = {
     "prune_rate": (0, 1),
     "prune_steps": (1, math.inf),
+    "max_drop": (0, 1),
+    "tasks_to_come": (1, 254),
     "epochs": (0, math.inf),
     "freeze_epochs": (0, math.inf),
     "retrain_epochs": (0, math.inf),
@@ -159,11 +164,29 @@ class PackingOptions:
         "weights, which are then not packed; for a new pack), or none  "
         "[default: norm; with --protocol paper none]",
     )
-    prune_rate: float = option(0.75, "Fraction of the task's weights to give back, 0..1.")
+    prune_rate: float = option(
+        None,
+        "Fraction of the task's weights to give back, 0..1; with --max-drop the most that is tried.  [default: 0.75; "
+        "with --max-drop 0.95; with --tasks-to-come N/(N+1); with --last 0]",
+    )
+    max_drop: float | None = option(
+        None,
+        "Find the highest rate that costs no more than this: by how much the error on the validation images, 0..1, may "
+        "rise over the unpruned task's.",
+    )
+    tasks_to_come: int | None = option(
+        None, "Leave room for so many more tasks of this one's size: the rate, and with --max-drop the least rate."
+    )
+    last: bool = option(False, "No task will follow: prune nothing, and train all epochs before.")
     layer_rates: tuple[str, ...] = option(
         (),
         "Another rate for some layers: 'features.*=0.5', by parameter name, or 'depthwise=0.5'; depthwise filters, "
         "which can spare nothing, otherwise keep theirs where they are packed",
+    )
+    score: str = option(
+        None,
+        "By what pruning chooses weights: their magnitude, or taylor, (weight * gradient)² on training images.  "
+        "[default: magnitude]",
     )
     prune_steps: int = option(1, "Prune in so many steps, the retraining epochs shared out between them.")
     value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
@@ -234,6 +257,8 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
         for name, value in PROTOCOLS[self.protocol].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.prune_rate is None:
+            object.__setattr__(self, "prune_rate", self._default_rate())
         for name in ("separate", "augment"):
             if (named := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(kind for kind in named if kind != "none"))
@@ -249,6 +274,43 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
                 f"--prune-steps {self.prune_steps}: expected one retraining epoch or more for each step, "
                 f"got --retrain-epochs {self.retrain_epochs}"
             )
+        self._check_rate()
+
+    @property
+    def least_rate(self) -> float:
+        """What has to be given back for the tasks to come."""
+        return self.tasks_to_come / (self.tasks_to_come + 1) if self.tasks_to_come else 0.0
+
+    def _default_rate(self) -> float:
+        if self.last:
+            return 0.0
+        return max(0.95, self.least_rate) if self.max_drop is not None else self.least_rate or 0.75
+
+    def _check_rate(self) -> None:
+        """What says how much to prune must not contradict itself."""
+        pruning = {
+            "--max-drop": self.max_drop is not None,
+            "--tasks-to-come": self.tasks_to_come is not None,
+            "--prune-rate": self.prune_rate > 0,
+            "--layer-rate": bool(self.layer_rates),
+            "--prune-steps": self.prune_steps > 1,
+        }
+        if self.last and (asked := [name for name, there in pruning.items() if there]):
+            raise UsageError(f"--last: nothing is pruned then; leave out {', '.join(asked)}")
+        if self.max_drop is None and self.tasks_to_come and self.prune_rate != self.least_rate:
+            raise UsageError(
+                f"--tasks-to-come {self.tasks_to_come}: the rate is {self.least_rate:.3g} then, got --prune-rate "
+                f"{self.prune_rate:g}; leave one of them out"
+            )
+        if self.prune_rate < self.least_rate:
+            raise UsageError(
+                f"--tasks-to-come {self.tasks_to_come}: expected a --prune-rate of {self.least_rate:.3g} or more, got "
+                f"{self.prune_rate:g}"
+            )
+        if self.max_drop is not None and self.prune_steps > 1:
+            raise UsageError("--max-drop: it prunes in steps of its own; leave --prune-steps out")
+        if self.max_drop is not None and not self.retrain_epochs:
+            raise UsageError("--max-drop: expected --retrain-epochs 1 or more, got 0")
 
     def _check_choices(self) -> None:
         for name, known in CHOICES.items():
@@ -266,7 +328,7 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
             if value is not None and not low <= value <= high:  # NaN is in no range
                 expected = f"{low}..{high}" if high < math.inf else f"{low} or more"
                 raise UsageError(f"{flag(name)}: expected {expected}, got {value}")
-        for name in ("lr", "lr_head", "retrain_lr", "retrain_lr_factor", "weight_decay", "warmup"):
+        for name in ("lr", "lr_head", "retrain_lr", "retrain_lr_factor", "max_drop", "weight_decay", "warmup"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"{flag(name)}: expected a finite number, got {value}")

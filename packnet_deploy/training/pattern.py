@@ -36,21 +36,21 @@ def room(owner: Tensor, claimed: Tensor) -> int:
     return int(torch.minimum(in_group, open_budget(owner)).sum())
 
 
-def keepable(owner: Tensor, weight: Tensor, held: Tensor) -> Tensor:
-    """Bool, of the weight's shape: in every group the largest magnitudes among ``held``, as many as its open budget.
+def keepable(owner: Tensor, worth: Tensor, held: Tensor) -> Tensor:
+    """Bool, of the same shape: in every group the weights worth most among ``held``, as many as its open budget.
 
     Among equals the higher index stays, as everywhere in pruning. Any number of the best weights under the budget of
     every group is the best of these: taking the largest that still fits, again and again, is optimal here.
 
     Args:
         owner: the owner map before the task, without what it holds.
-        weight: values, none of them NaN.
+        worth: 0 or more by weight, none of them NaN: magnitudes, say.
     """
-    magnitude = _grouped(weight.detach().abs().masked_fill(~held, -1)).unbind(2)  # -1: behind every one held
-    behind = [torch.zeros_like(magnitude[0], dtype=torch.int8) for _ in range(GROUP)]  # how many are before it
+    values = _grouped(worth.masked_fill(~held, -1)).unbind(2)  # -1: behind every one held
+    behind = [torch.zeros_like(values[0], dtype=torch.int8) for _ in range(GROUP)]  # how many are before it
     for low in range(GROUP):
         for high in range(low + 1, GROUP):
-            high_first = magnitude[high] >= magnitude[low]
+            high_first = values[high] >= values[low]
             behind[low] += high_first
             behind[high] += ~high_first
     return (_grouped(held) & (torch.stack(behind, dim=2) < open_budget(owner))).flatten(1, 2)

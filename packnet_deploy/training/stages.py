@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import ParamSpec
 from packnet_deploy.training.options import DEPTHWISE, TrainOptions, layer_rate
+from packnet_deploy.training.search import Search, Step, Tried
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,48 @@ class Prune:
     part: float  # 0..1 of the final rate; 1 in the last step
 
 
-Stage = Fit | Prune
+@dataclass(frozen=True)
+class Judge:
+    """Go back to what was held unless the validation error is good enough at this rate.
+
+    Attributes:
+        whole: all retraining epochs came before, so what is not good enough now will not become so.
+        final: the search is over; else this is one of its tries.
+    """
+
+    rate: float
+    whole: bool = True
+    final: bool = False
 
 
-def stages(options: TrainOptions, task: int) -> tuple[Stage, ...]:
+Stage = Fit | Prune | Judge
+_SHARE = 4  # of the retraining epochs a quarter follows each rate that is tried
+
+
+def stages(
+    options: TrainOptions,
+    task: int,
+    *,
+    patterned: bool = False,
+    search: Search | None = None,
+    tried: Sequence[Tried] = (),
+) -> tuple[Stage, ...]:
     """What happens to task number ``task`` (from 1).
+
+    With ``max_drop``, as far as it is known when these rates have been ``tried``: what was known before stays, more
+    follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, and
+    goes on from the lower rate before it, whose epochs count; one that fails then gets all of them. The rate found gets
+    what is left of twice the retraining epochs, one at least; a search that two rates end costs up to three and a half
+    times. A ``last`` task gets all its epochs before, unless it is ``patterned``: 2:4 takes weights at any rate.
 
     After pruning the learning rate begins where it began before for task 1, which loses most of what it is when it is
     pruned, and lower for an added task, which loses little. A step schedule falls half-way, but not for the latter.
 
     Source of that, of the rates and of the epochs: the paper, section 4.
     """
+    if options.last and not patterned:
+        before = options.epochs + options.retrain_epochs
+        options = replace(options, epochs=before, retrain_epochs=0, retrain_milestones=None)
     added = task > 1
     alone = _schedule(options, options.freeze_epochs, options.lr_head or options.lr, ())
     train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
@@ -96,10 +128,46 @@ def stages(options: TrainOptions, task: int) -> tuple[Stage, ...]:
         Fit("head", alone, 0, alone.epochs, head_alone=True),
         Fit("train", train, 0, train.epochs, shown),
     ]
+    shown += train.epochs
+    if search is not None:
+        return _whole(plan) + _searching(options, lr, milestones, search, tried, shown)
     for step in range(1, options.prune_steps + 1):
         begin, end = ((step + i - 1) * retrain.epochs // options.prune_steps for i in (0, 1))
-        plan += [Prune(step / options.prune_steps), Fit("retrain", retrain, begin, end, shown + train.epochs)]
-    return tuple(stage for stage in plan if isinstance(stage, Prune) or stage.begin < stage.end)
+        plan += [Prune(step / options.prune_steps), Fit("retrain", retrain, begin, end, shown)]
+    return _whole(plan)
+
+
+def _whole(plan: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Without training for no epochs."""
+    return tuple(stage for stage in plan if not isinstance(stage, Fit) or stage.begin < stage.end)
+
+
+def _searching(
+    options: TrainOptions,
+    lr: float,
+    milestones: tuple[int, ...] | None,
+    search: Search,
+    tried: Sequence[Tried],
+    shown: int,
+) -> tuple[Stage, ...]:
+    """The tries so far and the next one, or what follows the last."""
+    plan = list[Stage]()
+    share = _schedule(options, max(1, options.retrain_epochs // _SHARE), lr, milestones and ())
+    whole = _schedule(options, options.retrain_epochs, lr, milestones)
+    following = search.next_step(tried)
+    spent = 0
+    for step in [*(Step(one.rate, one.whole) for one in tried), *([] if following is None else [following])]:
+        schedule, phase = (whole, "whole") if step.whole else (share, "try")
+        if not step.whole:
+            plan.append(Prune(step.rate / search.most if search.most else 0))
+        plan.append(Fit(f"{phase} {step.rate:.3g}", schedule, 0, schedule.epochs, shown + spent))
+        plan.append(Judge(step.rate, step.whole))
+        spent += schedule.epochs
+    if following is None:
+        epochs = max(1, min(whole.epochs, 2 * whole.epochs - spent))
+        retrain = replace(whole, epochs=epochs)
+        plan += [Fit("retrain", retrain, 0, epochs, shown + spent), Judge(search.found(tried).rate, final=True)]
+    return tuple(plan)
 
 
 def _schedule(

@@ -60,7 +60,11 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
         layers="all",
         freeze_epochs=0,
         prune_rate=0.0,
+        max_drop=None,
+        tasks_to_come=None,
+        last=False,
         layer_rates=(),
+        score="magnitude",
         prune_steps=1,
         epochs=0,
         milestones=None,
@@ -125,6 +129,9 @@ def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:
             f"--data: expected the images of task {options.task!r}, got none; without images a network can only be "
             "taken as it is: --epochs 0 --retrain-epochs 0, or with the images of --reference for --retrain-epochs"
         )
+    for asked, needed in (("--score taylor", options.score == "taylor"), ("--max-drop", options.max_drop is not None)):
+        if needed and options.data is None:
+            raise UsageError(f"{asked}: it takes the images of task {options.task!r}; give their --data")
     if options.epochs == 0 and options.weights == "none":
         raise UsageError("--epochs 0: it keeps the given network, so give its --weights (a file, or imagenet)")
     weights = options.weights or DEFAULT_WEIGHTS

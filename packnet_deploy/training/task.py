@@ -18,7 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
+from packnet_deploy.training import rate
 from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import require_same_owners, wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
@@ -30,6 +32,8 @@ from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import to_json
+from packnet_deploy.training.report import task_report, task_warnings
+from packnet_deploy.training.search import Tried
 from packnet_deploy.training.session import (
     NOT_IN_RESULT,
     Images,
@@ -40,7 +44,7 @@ from packnet_deploy.training.session import (
     open_data,
     seed,
 )
-from packnet_deploy.training.stages import Fit, Prune, stages
+from packnet_deploy.training.stages import Fit, Judge, Prune, Stage, stages
 from packnet_deploy.training.start import check_addition, network_of, new_network
 from packnet_deploy.training.trace import trace_skeleton
 
@@ -117,6 +121,11 @@ class TaskTraining:
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network.module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
         self.images: Images = images_of(options, data, self.network, session, self.keep_head)
+        self.counts = {} if data is None else {"val": len(data.val), "test": len(data.test)}
+        if options.max_drop is not None and not self.counts.get("val"):
+            raise UsageError(
+                "--max-drop: expected validation images to see the drop on, got none; hold some out (--val-fraction)"
+            )
         self.older = older_tasks(self.network, self.pack)
         identity = {k: v for k, v in to_json(options).items() if k not in NOT_IN_RESULT}
         identity |= {"parent": self.pack.manifest.last_sha256 if self.pack else "", "processes": session.world.size}
@@ -138,24 +147,61 @@ class TaskTraining:
         graph = None
         if self.pack is None:
             graph = trace_skeleton(network.module, network.head, network.spec).SerializeToString(deterministic=True)
-        plan = stages(options, network.state.task)
-        for index in range(keeper.stage, len(plan)):
-            keeper.stage = index
-            match plan[index]:
+        self._tell(rate.doubts(options, self.counts.get("val", 0)))
+        while keeper.stage < len(plan := self._plan()):
+            match plan[keeper.stage]:
                 case Fit() as stage:
                     self._fit(stage)
                 case Prune(part):
-                    if "trained" not in keeper.notes:
-                        self._measure("trained")
-                    self.packing.prune(part, self.images.train)
-                    if part == 1:
-                        self._measure("pruned")
+                    self._prune(part)
+                case Judge() as stage:
+                    self._judge(stage)
+            keeper.stage += 1
         require_same_owners(network.state.owners)
         self.packing.freeze()  # rounds; what is measured below is what the pack will hold
         self._measure("retrained")
         moved = changes(network, self.older)
         self._write_results()
-        return TaskResult(options.task, self._commit(graph), moved, self.images.skipped)
+        warnings = task_warnings(options, keeper.notes, self.counts, first=self.pack is None)
+        report = task_report(options, keeper.notes, warnings, network)
+        self._tell(rate.search_line(report))
+        return TaskResult(options.task, self._commit(graph, report), moved, self.images.skipped, warnings)
+
+    def _plan(self) -> tuple[Stage, ...]:
+        """The stages, as far as they are known by now."""
+        network, notes = self.network, self._keeper.notes
+        patterned = any(param.pattern for param in network.packable)
+        search, tried = rate.search_of(self.options, notes), rate.tried_of(notes)
+        return stages(self.options, network.state.task, patterned=patterned, search=search, tried=tried)
+
+    def _tell(self, text: str | None) -> None:
+        if text is not None:
+            self.session.watcher.note(f"{self.options.task}: {text}")
+
+    def _prune(self, part: float) -> None:
+        keeper, searching = self._keeper, self.options.max_drop is not None
+        if "trained" not in keeper.notes:
+            self._measure("trained")
+            if searching:
+                keeper.hold()
+        self.packing.prune(part, self.images.train)
+        if part == 1 and not searching:
+            self._measure("pruned")
+
+    def _judge(self, stage: Judge) -> None:
+        keeper = self._keeper
+        search, error = rate.search_of(self.options, keeper.notes), errors(self.network.module, self.images.val).top1
+        assert search is not None
+        if stage.final:
+            stays = search.within(error) or error <= search.found(rate.tried_of(keeper.notes)).error
+        else:
+            one = Tried(stage.rate, error, stage.whole)
+            keeper.notes[rate.TRIED] = [*keeper.notes.get(rate.TRIED, []), list(one)]
+            stays = search.stays(one)
+        if stays:
+            keeper.hold()
+        elif stage.whole:
+            keeper.go_back()
 
     def _fit(self, stage: Fit) -> None:
         lesson = self.lesson
@@ -195,9 +241,9 @@ class TaskTraining:
             session.folder.results().drop(task)  # of an earlier training, whose pack is gone
             session.folder.results().put(rows)
 
-    def _commit(self, graph: bytes | None) -> Pack:
+    def _commit(self, graph: bytes | None, report: Mapping[str, Any]) -> Pack:
         """Put the task into the pack; the checkpoint has done its duty then."""
-        new = self.network.new_task(self._report(), self.images.input)
+        new = self.network.new_task(report, self.images.input)
         if self.session.world.writes:
             new = replace(new, report={**new.report, **self.packing.keep(self.path)})
             if self.pack is None:
@@ -209,12 +255,6 @@ class TaskTraining:
             self._checkpoint.remove()
         wait_for_all()
         return Pack.open(self.path)
-
-    def _report(self) -> dict[str, Any]:
-        keys = ("method", "prune_rate", "epochs", "retrain_epochs", "lr", "batch_size", "optimizer", "seed")
-        errors_found = {moment: found for moment, found in self._keeper.notes.items() if found}
-        report = {key: getattr(self.options, key) for key in keys}
-        return report | ({"errors": errors_found} if errors_found else {})
 
 
 def _short(pair: Errors) -> list[float]:

@@ -76,6 +76,7 @@ def grow(place: Path, options: TrainOptions, index: int) -> None:
     top1 = error(options.method, index, 0, options.seed)
     moments = {"trained": top1 - 0.01, "pruned": top1 + 0.3, "retrained": top1}
     errors = {name: {"val": [value, value / 10], "test": [value, value / 10]} for name, value in moments.items()}
+    warned = {"warnings": ["it collapsed"]} if options.prune_rate == 0.99 else {}
     task = NewTask(
         name=options.task,
         classes=("a", "b", "c"),
@@ -85,7 +86,7 @@ def grow(place: Path, options: TrainOptions, index: int) -> None:
         probe_logits=np.zeros((4, 3), np.float32),
         frozen_sha256=bank_sha256(PARAMS, weights, owners, shared, mine - 1),
         shared=shared if mine == 1 else {},
-        report={"errors": errors} if options.data is not None else {},
+        report={"errors": errors, **warned} if options.data is not None else {},
     )
     if mine == 1:
         create_pack(place, Backbone(options.arch or "custom", "fc"), SPEC, b"no graph", PARAMS, task)

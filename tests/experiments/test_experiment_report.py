@@ -214,6 +214,17 @@ def test_an_incomplete_experiment_says_what_is_missing(copied: ExperimentsFolder
     assert cell(main, "imagenet", "PackNet").note == "n = 1"
 
 
+def test_what_a_training_warned_of_is_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.toml"
+    path.write_text(RECIPE.replace('label = "Birds"', 'label = "Birds"\nprune_rate = 0.99'))
+    out = ExperimentsFolder(tmp_path / "out")
+    plan = plan_of(read_experiment(path, "small"), "")
+    run_all(plan, out, runs=2)
+    lines = [block.text for block in section(out).blocks if isinstance(block, Text) and block.warning]
+    assert f"`{plan.runs[1].name}`, birds: it collapsed" in lines
+    assert not [line for line in lines if "cars: it" in line]
+
+
 def test_an_experiment_without_any_run_is_a_report_too(copied: ExperimentsFolder) -> None:
     shutil.rmtree(copied.path / "runs")
     found = section(copied)

@@ -52,7 +52,7 @@ def layers(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 @given(layers(), RATES)
 def test_pruning_equals_a_stable_sort(layer: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], rate: float) -> None:
     weight, held = layer
-    drop = smallest(torch.from_numpy(weight), torch.from_numpy(held), round(rate * int(held.sum()))).numpy()
+    drop = smallest(torch.from_numpy(weight).abs(), torch.from_numpy(held), round(rate * int(held.sum()))).numpy()
     assert np.array_equal(drop, oracle(weight, held, rate))
     kept = held & ~drop
     if drop.any() and kept.any():
@@ -122,6 +122,24 @@ def test_magnitudes_without_an_order_are_refused() -> None:
     state = begin(start({"w": torch.ones(3)}))
     with pytest.raises(CheckFailed, match="'w': a weight is NaN"):
         prune(state, {"w": torch.tensor([1.0, float("nan"), 2.0])}, 0.5)
+
+
+def test_what_scores_least_goes_whatever_its_magnitude() -> None:
+    weights = {"w": torch.tensor([5.0, -4, 3, 2, 1, 0.5])}
+    score = {"w": torch.tensor([0.0, 1, 1, 0, 1, 7])}
+    state, pruned = prune(begin(start(weights)), weights, 0.5, score)
+    assert state.owners["w"].tolist() == [0, 0, 1, 0, 1, 1], "ties go by position"
+    assert pruned["w"].tolist() == [0, 0, 3, 0, 1, 0.5]
+    magnitudes = {"w": weights["w"].abs()}
+    assert prune(begin(start(weights)), weights, 0.5, magnitudes)[0].owners["w"].tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_scores_are_one_for_each_layer_and_have_an_order() -> None:
+    weights = {"a": torch.ones(2), "b": torch.ones(2)}
+    with pytest.raises(UsageError, match="scores: expected one for each packable parameter; missing or unknown: 'b'"):
+        prune(begin(start(weights)), weights, 0.5, {"a": torch.ones(2)})
+    with pytest.raises(CheckFailed, match="'b': a weight is NaN, or its score is"):
+        prune(begin(start(weights)), weights, 0.5, {"a": torch.ones(2), "b": torch.tensor([1, float("nan")])})
 
 
 # -- pruning in steps, and by other measures -------------------------------------------------------------------------

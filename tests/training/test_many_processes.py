@@ -113,6 +113,23 @@ def test_tasks_are_packed_as_by_one_process(coloured: Coloured, tmp_path: Path) 
     assert [row[:2] for row in results[0]] == [row[:2] for row in results[1]]
 
 
+def test_both_come_to_the_same_scores_by_all_images(coloured: Coloured, tmp_path: Path) -> None:
+    """Each process sees gradients of its own share; owners that differ would end both with an error."""
+    tasks = recipe(coloured("a"), score="taylor", prune_steps=2, retrain_epochs=2)
+    assert together(tasks, tmp_path / "two.pack") == [0, 0]
+    assert sum(layer.free for layer in Pack.open(tmp_path / "two.pack").capacity()) > 0
+
+
+def test_both_find_the_same_rate(coloured: Coloured, tmp_path: Path) -> None:
+    """Stopped in the search and resumed."""
+    tasks = recipe(coloured("a"), max_drop=0.2, epochs=2, retrain_epochs=1)
+    assert together(tasks, tmp_path / "whole.pack") == [0, 0]
+    assert together(tasks, tmp_path / "p.pack", stop_at=14) == [130, 130]
+    assert "a: try 0." in said(tmp_path / "p.pack")[1]
+    assert together(tasks, tmp_path / "p.pack", resume=True) == [0, 0]
+    assert contents(tmp_path / "p.pack") == contents(tmp_path / "whole.pack")
+
+
 def test_stopped_and_resumed_by_two_it_comes_to_the_same_bytes(coloured: Coloured, tmp_path: Path) -> None:
     tasks, path = recipe(coloured("a"), retrain_epochs=2, prune_steps=2), tmp_path / "p.pack"
     assert together(tasks, tmp_path / "whole.pack") == [0, 0]

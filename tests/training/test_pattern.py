@@ -58,6 +58,14 @@ def reference(owner: Array, weight: Array, rate: float) -> Array:
     return kept
 
 
+def test_a_score_decides_within_each_group_and_among_all() -> None:
+    weights = {"w": torch.tensor([[9.0, 8, 7, 6, 5, 4, 3, 2]])}
+    score = {"w": torch.tensor([[0.0, 1, 2, 3, 9, 9, 9, 4]])}
+    for rate, kept in ((0, [0, 0, 1, 1, 0, 1, 1, 0]), (0.5, [0, 0, 0, 0, 0, 1, 1, 0])):
+        state, _ = prune(begin(start(weights, ["w"])), weights, rate, score)
+        assert state.owners["w"].tolist() == [kept]
+
+
 @st.composite
 def layers(draw: st.DrawFn) -> tuple[Array, Array]:
     """A weight, and an owner map whose owned weights are within the pattern."""

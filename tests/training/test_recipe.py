@@ -129,20 +129,30 @@ OTHER = TrainOptions(
     augment=("flip", "erasing"), val_fraction=0.2, pattern="2:4", layers="fc",
     separate=("norm", "biases"), protocol="paper", freeze_epochs=1, lr_head=0.1, schedule="step", warmup=2.0,
     retrain_lr_factor=0.3, clip_grad=0.5, label_smoothing=0.2,
-    prune_rate=0.1, layer_rates=("a=0.5",),
+    prune_rate=0.1, layer_rates=("a=0.5",), score="taylor",
     prune_steps=2, epochs=7, lr=0.3, milestones=(2, 4), retrain_epochs=5, retrain_lr=0.01, retrain_milestones=(3,),
     batch_size=8, optimizer="adamw", momentum=0.5, weight_decay=0.01, amp="bf16", channels_last=False,
     value_dtype="float16", seed=3, device="cpu", workers=2, skip_bad_images=True,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [TrainOptions(), OTHER], ids=["defaults", "nothing at its default"])
+# And those that exclude one another.
+SEARCHED = TrainOptions(max_drop=0.02, tasks_to_come=2)
+LAST = TrainOptions(last=True)
+
+
+@pytest.mark.parametrize(
+    "options", [TrainOptions(), OTHER, SEARCHED, LAST], ids=["defaults", "nothing at its default", "searched", "last"]
+)
 def test_options_come_back_from_json(options: TrainOptions) -> None:
     assert from_json(json.loads(json.dumps(to_json(options))), "f") == options
 
 
 def test_no_field_of_the_other_options_is_at_its_default() -> None:
-    same = [f.name for f in fields(TrainOptions) if getattr(OTHER, f.name) == getattr(TrainOptions(), f.name)]
+    default, others = TrainOptions(), (OTHER, SEARCHED, LAST)
+    same = [
+        f.name for f in fields(default) if all(getattr(other, f.name) == getattr(default, f.name) for other in others)
+    ]
     assert same == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,12 +10,19 @@ import pytest
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import ParamSpec
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.stages import Fit, Prune, Schedule, Stage, rates, stages
+from packnet_deploy.training.search import Search, Tried
+from packnet_deploy.training.stages import Fit, Judge, Prune, Schedule, Stage, rates, stages
 
 
 def outline(plan: tuple[Stage, ...]) -> list[Any]:
-    """Prunings as their part, fits as (phase, begin, end)."""
-    return [s.part if isinstance(s, Prune) else (s.phase, s.begin, s.end) for s in plan]
+    """Prunings as their part, fits as (phase, begin, end), judging as its rate, or "end" at the end."""
+    shown: list[Any] = []
+    for stage in plan:
+        if isinstance(stage, Fit):
+            shown.append((stage.phase, stage.begin, stage.end))
+        else:
+            shown.append(stage.part if isinstance(stage, Prune) else "end" if stage.final else f"at {stage.rate:g}")
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -146,6 +154,59 @@ def test_the_head_may_come_first_and_have_a_rate_of_its_own() -> None:
 
 def test_a_schedule_without_milestones_stays_where_it_is() -> None:
     assert [Schedule(3, 0.2).lr_at(epoch) for epoch in range(3)] == [0.2, 0.2, 0.2]
+
+
+# -- a rate that is looked for, and a last task ---------------------------------------------------------------------
+
+
+def searched(options: TrainOptions, breaks: float) -> list[tuple[Stage, ...]]:
+    """The plan after each try of a search in which rates above ``breaks`` cost too much."""
+    search, tried = Search(0.1, options.least_rate, options.prune_rate), list[Tried]()
+    plans = [stages(options, 2, search=search)]
+    while not (isinstance(end := plans[-1][-1], Judge) and end.final):
+        assert isinstance(end, Judge)
+        tried.append(Tried(end.rate, float(end.rate > breaks), end.whole))
+        plans.append(stages(options, 2, search=search, tried=tried))
+    return plans
+
+
+def test_each_try_prunes_retrains_and_is_judged_and_the_rate_found_gets_the_rest() -> None:
+    options = TrainOptions(lr=0.1, epochs=3, retrain_epochs=8, max_drop=0.01, prune_rate=0.8)
+    plans = searched(options, breaks=0.6)
+    assert outline(plans[0]) == [("train", 0, 3), 0.5 / 0.8, ("try 0.5", 0, 2), "at 0.5"]
+    assert outline(plans[-1]) == [
+        *outline(plans[0]),
+        *(0.6 / 0.8, ("try 0.6", 0, 2), "at 0.6"),
+        *(0.7 / 0.8, ("try 0.7", 0, 2), "at 0.7", ("whole 0.7", 0, 8), "at 0.7"),
+        *(0.65 / 0.8, ("try 0.65", 0, 2), "at 0.65", ("whole 0.65", 0, 8), "at 0.65"),
+        *(("retrain", 0, 1), "end"),
+    ]
+    final = plans[-1][-1]
+    assert isinstance(final, Judge)
+    assert final.rate == 0.6
+
+
+@pytest.mark.parametrize("breaks", [1.0, 0.86, 0.55, 0.2, 0.0])
+@pytest.mark.parametrize("epochs", [1, 3, 4, 7, 10, 20])
+def test_a_search_only_grows_shows_no_epoch_twice_and_keeps_to_its_epochs(epochs: int, breaks: float) -> None:
+    plans = searched(TrainOptions(lr=0.1, epochs=2, retrain_epochs=epochs, max_drop=0.01), breaks)
+    for shorter, longer in itertools.pairwise(plans):
+        assert longer[: len(shorter)] == shorter, "a checkpoint's stage stays what it was"
+    fits = [stage for stage in plans[-1] if isinstance(stage, Fit)]
+    shown = [fit.shown_before + epoch for fit in fits for epoch in range(fit.begin, fit.end)]
+    assert shown == list(range(len(shown)))
+    assert len({fit.phase for fit in fits}) == len(fits), "each has rows of its own in the log"
+    ended = sum(fit.phase.startswith("whole") for fit in fits)
+    assert epochs < 4 or len(shown) - 2 <= max(2, 1.5 + ended) * epochs + 1
+
+
+@pytest.mark.parametrize(
+    ("patterned", "expected"), [(False, [("train", 0, 7), 1]), (True, [("train", 0, 4), 1, ("retrain", 0, 3)])]
+)
+def test_a_last_task_has_its_epochs_before_unless_the_pattern_prunes_it(patterned: bool, expected: list[Any]) -> None:
+    options = TrainOptions(lr=0.1, epochs=4, retrain_epochs=3, last=True)
+    assert outline(stages(options, 2, patterned=patterned)) == expected
+    assert set(rates(options, 1, PACKABLE).values()) == {0}
 
 
 # -- each layer's rate ---------------------------------------------------------------------------------------------

@@ -56,6 +56,52 @@ def test_the_ends_of_the_ranges_are_in_them() -> None:
     TrainOptions(retrain_epochs=0, prune_steps=1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "rate", "least"),
+    [
+        ({}, 0.75, 0),
+        ({"max_drop": 0.01}, 0.95, 0),
+        ({"max_drop": 0.01, "prune_rate": 0.8}, 0.8, 0),
+        ({"tasks_to_come": 3}, 0.75, 0.75),
+        ({"tasks_to_come": 1}, 0.5, 0.5),
+        ({"tasks_to_come": 1, "prune_rate": 0.5}, 0.5, 0.5),
+        ({"tasks_to_come": 1, "max_drop": 0.01}, 0.95, 0.5),
+        ({"tasks_to_come": 49, "max_drop": 0.01}, 0.98, 0.98),
+        ({"last": True}, 0, 0),
+    ],
+)
+def test_how_much_is_pruned(changes: dict[str, Any], rate: float, least: float) -> None:
+    options = TrainOptions(**changes)
+    assert (options.prune_rate, options.least_rate) == (rate, least)
+    assert TrainOptions(**{f.name: getattr(options, f.name) for f in fields(options)}) == options
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"last": True, "prune_rate": 0.5}, "--last: nothing is pruned then; leave out --prune-rate$"),
+        ({"last": True, "max_drop": 0.01, "prune_rate": 0}, "leave out --max-drop$"),
+        ({"last": True, "tasks_to_come": 2, "layer_rates": ("a=0.5",)}, "leave out --tasks-to-come, --layer-rate$"),
+        (
+            {"tasks_to_come": 3, "prune_rate": 0.5},
+            r"--tasks-to-come 3: the rate is 0\.75 then, got --prune-rate 0\.5",
+        ),
+        (
+            {"tasks_to_come": 3, "prune_rate": 0.5, "max_drop": 0.01},
+            r"--tasks-to-come 3: expected a --prune-rate of 0\.75 or more, got 0\.5",
+        ),
+        ({"max_drop": 0.01, "prune_steps": 2}, "--max-drop: it prunes in steps of its own; leave --prune-steps out"),
+        ({"max_drop": 0.01, "retrain_epochs": 0}, "--max-drop: expected --retrain-epochs 1 or more, got 0"),
+        ({"max_drop": 0.0}, "--max-drop: expected above 0, got 0"),
+        ({"max_drop": NAN}, r"--max-drop: expected 0\.\.1, got nan"),
+        ({"tasks_to_come": 0}, r"--tasks-to-come: expected 1\.\.254, got 0"),
+    ],
+)
+def test_contradictions_about_how_much_is_pruned(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainOptions(**changes)
+
+
 def test_every_prune_step_has_an_epoch() -> None:
     with pytest.raises(UsageError, match=r"--prune-steps 4: expected one retraining epoch .* got --retrain-epochs 3"):
         TrainOptions(prune_steps=4, retrain_epochs=3)

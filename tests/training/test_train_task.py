@@ -91,6 +91,18 @@ def test_layers_and_steps_are_pruned_as_asked_for(tmp_path: Path, coloured: Colo
     assert not bank.values["fc.weight"].any()
 
 
+def test_the_score_decides_what_is_kept(tmp_path: Path, coloured: Coloured) -> None:
+    """By the same number of weights; and again after more training."""
+    data, packs = coloured(), []
+    for score in ("magnitude", "taylor"):
+        result = add(tmp_path / f"{score}.pack", "one", data, score=score, prune_steps=2, retrain_epochs=2)
+        packs.append(add(tmp_path / f"{score}.pack", "two", data, score=score).pack)
+        assert result.pack.header("one").report["score"] == score
+    by_magnitude, by_taylor = (pack.bank().owners for pack in packs)
+    assert owned(packs[0]) == owned(packs[1])
+    assert any((by_magnitude[name] != by_taylor[name]).any() for name in by_magnitude)
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path, coloured: Coloured) -> None:
     data = coloured()
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
@@ -278,8 +290,9 @@ def _corrupt(path: Path) -> str:
         (lambda _: "none", {}, UsageError, "--epochs 0: it keeps the given network, so give its --weights"),
         (str, {"retrain_epochs": 1}, UsageError, "--data: expected the images of task 'given', got none; without"),
         (str, {"epochs": 1}, UsageError, "--data: expected the images of task 'given', got none"),
+        (str, {"score": "taylor"}, UsageError, "--score taylor: it takes the images of task 'given'; give"),
     ],
-    ids=["missing", "corrupt", "other network", "unknown network", "none", "retrain", "train"],
+    ids=["missing", "corrupt", "other network", "unknown network", "none", "retrain", "train", "taylor"],
 )
 def test_what_no_pack_can_begin_with(
     tmp_path: Path,

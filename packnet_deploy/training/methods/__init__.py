@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 Method = Callable[[Sequence[TrainOptions], Path, "Session"], "Iterator[TaskResult]"]
 
 # What only weight-by-weight packing has a place for: asked for elsewhere, it would silently mean nothing.
-_PACKNET_ONLY = ("pattern", "layers", "separate", "layer_rates", "reference")
+_PACKNET_ONLY = (
+    *("pattern", "layers", "separate", "layer_rates", "score", "max_drop", "tasks_to_come", "last", "reference"),
+)
 
 
 def method_of(tasks: Sequence[TrainOptions]) -> Method:

@@ -25,10 +25,9 @@ from packnet_deploy.training.guard import FrozenGuard
 from packnet_deploy.training.head import find_head
 from packnet_deploy.training.methods.channels import Channels, over, with_images
 from packnet_deploy.training.methods.following import follow_channels
-from packnet_deploy.training.methods.taylor import importance
+from packnet_deploy.training.methods.taylor import IMAGES, importance
 from packnet_deploy.training.network import PackedNetwork
 
-IMAGES = 2048  # looked at to judge the filters
 # New channels beside trained ones: as loud as those, they drown what the older tasks know, and the first steps of a
 # head that ends in ReLU kill it for good (SqueezeNet on photographs: chance, for ever; a tenth or less learns).
 QUIET = 0.1

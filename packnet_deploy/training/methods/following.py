@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from packnet_deploy.errors import UsageError, missing_package
 from packnet_deploy.pack import InputSpec, probe_batch
 from packnet_deploy.training.head import find_head
+from packnet_deploy.training.inference import evaluating
 from packnet_deploy.training.methods.channels import FROM_IMAGES, Channels, Layer, over, with_images
 
 TOLERANCE = 1e-5  # of the logits' scale, in the proof; sums that differ in terms of zero alone are mostly the same bits
@@ -95,7 +96,7 @@ def _coupled(module: nn.Module, image: Tensor) -> tuple[Any, list[Any]]:
         import torch_pruning
     except ImportError as error:
         raise missing_package("torch-pruning", "filters", "filter pruning") from error
-    with _evaluating(module), _differentiable(module):
+    with evaluating(module), _differentiable(module):
         try:
             graph = torch_pruning.DependencyGraph().build_dependency(module, image, verbose=False)
             return graph, list(graph.get_all_groups())
@@ -125,25 +126,13 @@ def _prove(channels: Channels, module: nn.Module, head: str, weights: Mapping[st
     reads = with_images(half)[channels.head].expand(len(head_weight), -1)
     own = {f"{head}.weight": torch.ones_like(head_weight) * over(reads, head_weight)}
     answers = []
-    with _evaluating(module):
+    with evaluating(module):
         for masks in (alone, {name: alone[name] | beside[name] for name in alone}):
             tensors = {name: weight * over(masks[name], weight) for name, weight in random.items()}
             answers.append(torch.func.functional_call(module, tensors | own, (_image(module, spec),)))
     difference, scale = (answers[1] - answers[0]).abs().max(), answers[0].abs().max()
     if not difference <= TOLERANCE * scale:
         raise _cannot("something in its forward mixes them: a channel shuffle, or a normalisation across channels")
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside; each submodule's own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 from packnet_deploy.training.init import REPORT_KEY, init_path, named_init, read_init, write_init
 from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.methods.relearn import relearning_lesson
+from packnet_deploy.training.methods.taylor import weight_importance
 from packnet_deploy.training.module import copies_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, task_names
@@ -49,7 +50,13 @@ class WeightPacking:
         )
 
     def prune(self, part: float, train: TrainLoader | None) -> None:
-        self._network.prune(rates(self._options, part, self._network.packable))
+        network, score = self._network, None
+        if self._options.score == "taylor":
+            assert train is not None  # start.py saw to it
+            train.set_epoch(0)  # the same images in the same order, however often it is asked
+            weights = {param.name: network.module.get_parameter(param.name) for param in network.packable}
+            score = weight_importance(network.module, weights, train)
+        network.prune(rates(self._options, part, network.packable), score)
 
     def freeze(self) -> None:
         self._network.freeze(self._options.value_dtype)

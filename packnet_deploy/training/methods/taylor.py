@@ -1,34 +1,65 @@
-"""How much each channel matters: the Taylor criterion, which estimates what the loss would be without it.
+"""How much a weight or a channel matters: the Taylor criterion, which estimates what the loss would be without it.
 
-Source: Molchanov, Tyree, Karras, Aila and Kautz, "Pruning Convolutional Neural Networks for Resource Efficient
-Inference", ICLR 2017, section 2.2 (https://arxiv.org/abs/1611.06440): |activation × gradient|, summed over a feature
-map, averaged over images, l2-normalised over the layer so that layers compare.
+Of a weight: (weight × gradient)², mean over batches. Source: Molchanov, Mallya, Tyree, Frosio and Kautz, "Importance
+Estimation for Neural Network Pruning", CVPR 2019, section 3 (https://arxiv.org/abs/1906.10771).
+
+Of a channel: |activation × gradient|, summed over a feature map, averaged over images, l2-normalised over the layer so
+that layers compare. Source: Molchanov, Tyree, Karras, Aila and Kautz, "Pruning Convolutional Neural Networks for
+Resource Efficient Inference", ICLR 2017, section 2.2 (https://arxiv.org/abs/1611.06440).
+
+Both are of all processes' images together; the module runs in eval mode and is left as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from packnet_deploy.training.distributed import summed
+from packnet_deploy.training.distributed import summed, summed_tensor
+from packnet_deploy.training.inference import evaluating
 from packnet_deploy.training.methods.channels import Channels
 
+IMAGES = 2048  # looked at to judge a network
 
-def importance(
-    module: nn.Module, head: str, channels: Channels, batches: Iterable[tuple[Tensor, Tensor]], images: int
-) -> Tensor:
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def weight_importance(
+    module: nn.Module, weights: Mapping[str, nn.Parameter], batches: Batches, images: int = IMAGES
+) -> dict[str, Tensor]:
+    """By name, of the weight's shape, 0 or more: the importance of every weight; 0 where nothing is to be learned.
+
+    Args:
+        weights: parameters of ``module``.
+        batches: float images ``[b, c, h, w]`` and int64 labels ``[b]``, on the module's device.
+        images: stop when so many have been seen.
+    """
+    scores = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
+    judged = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    if not judged:
+        return scores
+    seen = 0
+    with evaluating(module):
+        for loss, count in _losses(module, batches, images):
+            gradients = torch.autograd.grad(loss, list(judged.values()), allow_unused=True, materialize_grads=True)
+            for (name, weight), gradient in zip(judged.items(), gradients, strict=True):
+                scores[name] += (weight.detach() * (summed_tensor(gradient) / count)).square()
+            seen += 1
+    return {name: score / max(seen, 1) for name, score in scores.items()}
+
+
+def importance(module: nn.Module, head: str, channels: Channels, batches: Batches, images: int) -> Tensor:
     """float64 ``[count]``, 0 or more: the importance of every channel, l2-normalised over its bundle.
 
     Activation and gradient are taken where a channel is read, for there it would be missing: after normalisation and
-    activation, and for every layer that reads it (what a removed channel costs is the sum over its readers). Of all
-    processes' images together; the module runs in eval mode and is left as it was.
+    activation, and for every layer that reads it (what a removed channel costs is the sum over its readers).
 
     Args:
         batches: float images ``[b, c, h, w]`` and int64 labels ``[b]``, on the module's device.
-        images: stop when so many have been seen by this process.
+        images: stop when so many have been seen.
     """
     readers = {name.removesuffix(".weight"): x.inputs for name, x in channels.layers.items() if not x.passes_on}
     readers[head] = channels.head
@@ -44,28 +75,32 @@ def importance(
 
         return module.get_submodule(name).register_forward_pre_hook(before)
 
-    modes = [(part, part.training) for part in module.modules()]
     hooks = [note(name) for name in readers]
-    scores, left = torch.zeros(channels.count, dtype=torch.float64), images
-    module.eval()
+    scores = torch.zeros(channels.count, dtype=torch.float64)
     try:
-        for batch, labels in batches:
-            loss = nn.functional.cross_entropy(module(batch), labels, reduction="sum")
-            gradients = torch.autograd.grad(loss, [here for _, here in seen])
-            scores += _changes(seen, gradients, channels.count).abs().sum(0)
-            seen.clear()
-            left -= len(labels)
-            if left <= 0:
-                break
+        with evaluating(module):
+            for loss, _ in _losses(module, batches, images):
+                gradients = torch.autograd.grad(loss, [here for _, here in seen])
+                scores += _changes(seen, gradients, channels.count).abs().sum(0)
+                seen.clear()
     finally:
         for hook in hooks:
             hook.remove()
-        for part, training in modes:
-            part.training = training
     total = torch.tensor(summed(scores.tolist()), dtype=torch.float64)
     squares = torch.zeros(int(channels.bundles.max()) + 1, dtype=torch.float64)
     norms = squares.index_add_(0, channels.bundles, total.square()).sqrt()[channels.bundles]
     return total / norms.clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _losses(module: nn.Module, batches: Batches, images: int) -> Iterator[tuple[Tensor, float]]:
+    """Of each batch this process's sum of losses, and how many images all processes have in it; up to ``images``."""
+    left: float = images
+    for batch, labels in batches:
+        (count,) = summed([len(labels)])
+        yield nn.functional.cross_entropy(module(batch), labels, reduction="sum"), count
+        left -= count
+        if left <= 0:
+            break
 
 
 @torch.no_grad()
