@@ -34,14 +34,15 @@ def older_tasks(network: PackedNetwork, pack: Pack | None) -> dict[str, OlderTas
     if pack is None:
         return {}
     older, packable, shared = {}, {param.name for param in network.packable}, network.as_task(0)
-    for entry in pack.tasks:
-        tensors = pack.load_task(entry.name).tensors
-        private = {
-            name: values
-            for name, values in tensors.items()
-            if name not in packable and not (name in shared and np.array_equal(values, shared[name]))
-        }
-        older[entry.name] = OlderTask(entry.index, private, network.logits(probe_batch(network.spec), tensors))
+    with pack.opened() as opened:
+        for entry in opened.tasks:
+            tensors = opened.load_task(entry.name).tensors
+            private = {
+                name: values
+                for name, values in tensors.items()
+                if name not in packable and not (name in shared and np.array_equal(values, shared[name]))
+            }
+            older[entry.name] = OlderTask(entry.index, private, network.logits(probe_batch(network.spec), tensors))
     return older
 
 
