@@ -247,7 +247,7 @@ def test_an_interrupted_training_goes_on_by_resume_alone(
 
     for arguments, code, says in (
         (("r.toml", "--pack", "p.pack"), 2, "a training was interrupted here; go on with it by --resume"),
-        (("r.toml", "--pack", "p.pack", "--resume", "--lr", 0.5), 2, "with lr 0.001, now it is 0.5"),
+        (("r.toml", "--pack", "p.pack", "--resume", "--lr", 0.5), 2, "with lr 0.02, now it is 0.5"),
         (("--resume", "--lr", 0.5, "--pack", "p.pack"), 2, "--resume takes all options from the interrupted training"),
         (("--resume",), 2, "expected one *.train/ folder to go on with, got several (p.train, whole.train)"),
         (("--resume", "--pack", "other.pack"), 2, "there is no training to go on with"),

@@ -165,7 +165,7 @@ def test_for_task_1_they_are_the_shared_ones() -> None:
 def test_an_unknown_kind_is_refused_and_leaves_no_trace() -> None:
     network = packed(1)
     state, head = network.state, network.module[10]
-    with pytest.raises(UsageError, match="separate: expected any of biases, norm, got 'heads'"):
+    with pytest.raises(UsageError, match="separate: expected any of biases, norm, depthwise, got 'heads'"):
         network.begin("second", ["a", "b", "c"], separate=("heads",))
     assert (network.state, network.module[10]) == (state, head)
 
