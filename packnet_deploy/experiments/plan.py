@@ -24,7 +24,8 @@ PACK = "tasks.pack"
 # A pack that grows task by task, so that runs may begin with the same first task, trained once.
 GROWING = ("packnet", "classifier-only", "head-and-norm", "filter-pruning")
 _NO_RESULT = ("device", "workers")  # options that say where and how fast, not what comes out
-_DEFAULTS = {f.name: f.default for f in fields(TrainOptions)}
+_FIELDS = {f.name for f in fields(TrainOptions)}
+_DECIDING = ("protocol", "max_drop", "tasks_to_come", "last")  # what other options' defaults depend on
 _WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 Options = Mapping[str, Any]
@@ -44,7 +45,10 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """Eight hex digits of a sha256 over all that determines the result."""
-        chosen = [{k: v for k, v in task.items() if k not in _NO_RESULT and v != _default(k)} for task in self.tasks]
+        chosen = [
+            {k: v for k, v in task.items() if k not in _NO_RESULT and (k in _DECIDING or v != _default(task, k))}
+            for task in self.tasks
+        ]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -196,9 +200,12 @@ def _has_folder(task: Options) -> bool:
 
 
 def _value(task: Options, key: str) -> Any:
-    return task.get(key, _default(key))
+    return task.get(key, _default(task, key))
 
 
-def _default(key: str) -> Any:
-    default = _DEFAULTS.get(key)
+def _default(task: Options, key: str) -> Any:
+    """What an option of ``task`` is where it is not given."""
+    if key not in _FIELDS:
+        return None
+    default = getattr(TrainOptions(**{name: task[name] for name in _DECIDING if name in task}), key)
     return list(default) if isinstance(default, tuple) else default

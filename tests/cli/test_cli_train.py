@@ -301,7 +301,8 @@ def test_a_network_of_ones_own_can_begin_the_pack_without_being_a_task(packnet: 
     assert packnet("train", "--task", "x", "--pack", "y.pack", *begin).code == 0
     first, _ = Pack.open("y.pack").tasks
     assert (first.name, first.classes) == ("pretrained", 4)
-    assert Pack.open("y.pack").manifest.weights == 2 * sum(layer.owned[0] for layer in Pack.open("y.pack").capacity())
+    kept = sum(layer.owned[0] for layer in Pack.open("y.pack").capacity())
+    assert kept == pytest.approx(0.7 * Pack.open("y.pack").manifest.weights, rel=1e-3)
 
 
 def test_images_left_out_are_listed(packnet: Packnet, folder: Path) -> None:

@@ -47,7 +47,7 @@ def result(order: tuple[str, ...], error: dict[str, float], column: int, k: int)
     stages = {s: {t: at(t, n - m) for m, t in enumerate(order[: n + 1])} for n, s in enumerate(order)}
     moments = {t: {"trained": at(t, 0), "pruned": at(t, 0, 0.6), "retrained": at(t, 1)} for t in order}
     layers = (LayerCapacity("conv.weight", 100, (20,) * len(order)),)
-    return RunResult(stages, moments, order, layers, 1000, 1000.0, 1.0)
+    return RunResult(stages, moments, {}, order, layers, 1000, 1000.0, 1.0)
 
 
 @pytest.fixture

@@ -164,10 +164,10 @@ def other_weights() -> None:
     """As on a machine that calculates otherwise: this process prunes other weights."""
     prune = PackedNetwork.prune
 
-    def prune_others(self: PackedNetwork, rate: Any) -> None:
+    def prune_others(self: PackedNetwork, rate: Any, *score: Any) -> None:
         with torch.no_grad():
             next(self.module.parameters()).copy_(next(self.module.parameters()).flip(0))
-        prune(self, rate)
+        prune(self, rate, *score)
 
     PackedNetwork.prune = prune_others  # type: ignore[method-assign]
 
