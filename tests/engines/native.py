@@ -5,6 +5,7 @@ The build folders lie under build/engines, which git ignores, so that a second r
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -48,9 +49,12 @@ class Toolchain:
         return done.stdout
 
     def build(self, preset: str, *options: str) -> Path:
-        """Configure and build a preset; returns its folder."""
-        self.run(self.cmake, "--preset", preset, *self.options, *options)
-        self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2")
+        """Configure and build a preset; returns its folder. Tests that run side by side build it one after the other."""
+        BUILD.mkdir(parents=True, exist_ok=True)
+        with (BUILD / f"{preset}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.run(self.cmake, "--preset", preset, *self.options, *options)
+            self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2")
         return BUILD / preset
 
 
