@@ -49,7 +49,7 @@ class Toolchain:
         return done.stdout
 
     def build(self, preset: str, *options: str) -> Path:
-        """Configure and build a preset; returns its folder. Tests that run side by side build it one after the other."""
+        """Configure and build a preset; returns its folder. Tests side by side build it one after the other."""
         BUILD.mkdir(parents=True, exist_ok=True)
         with (BUILD / f"{preset}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
