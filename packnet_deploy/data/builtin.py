@@ -14,7 +14,7 @@ from importlib import import_module
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.splits import VAL_FRACTION, ArraySplit, TaskData, listing, stratified_split
+from packnet_deploy.data.splits import VAL_FRACTION, ArraySplit, TaskData, held_out, listing
 from packnet_deploy.errors import UsageError
 
 SIDE = 32  # pixels
@@ -60,7 +60,7 @@ def load(name: str, seed: int = 0, val_fraction: float = VAL_FRACTION) -> TaskDa
     make: Callable[[], BuiltinSet] = import_module(f"packnet_deploy.data.{known(name)}").make
     made, source = make(), f"builtin:{name}"
     train = ArraySplit(made.train.labels, made.train.pixels, f"{source} train")
-    kept, drawn = stratified_split(train.labels, val_fraction, seed)
+    kept, drawn = held_out(train.labels, val_fraction, seed)
     return TaskData(
         made.classes,
         train.subset(kept),
@@ -68,6 +68,6 @@ def load(name: str, seed: int = 0, val_fraction: float = VAL_FRACTION) -> TaskDa
         ArraySplit(made.test.labels, made.test.pixels, f"{source} test"),
         made.flip,
         source,
-        val_from=f"held out of its training images, seed {seed}",
+        val_from=f"held out of its training images, seed {seed}" if val_fraction else "none held out",
         test_from="its own test images",
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from packnet_deploy.data.batches import in_threads
 from packnet_deploy.data.pillow import pillow
-from packnet_deploy.data.splits import VAL_FRACTION, FileSplit, TaskData, listing, stratified_split
+from packnet_deploy.data.splits import VAL_FRACTION, FileSplit, TaskData, held_out, listing
 from packnet_deploy.errors import EnvironmentFault
 
 PARTS = ("train", "val", "test")
@@ -77,20 +77,8 @@ class ImageSet:
             return TaskData(self.classes, train, val, test, True, source, val_from, test_from, skipped)
         (part, test), *_ = ((name, split) for name, split in self.parts.items() if name != "train")
         fraction = self.val_fraction if val_fraction is None else val_fraction
-        if fraction == 0:
-            return TaskData(
-                self.classes,
-                train,
-                train.subset(np.empty(0, np.int64)),
-                test,
-                flip=True,
-                source=source,
-                val_from="none held out",
-                test_from=self.named.format(part),
-                skipped=skipped,
-            )
-        kept, drawn = stratified_split(train.labels, fraction, seed)
-        if not len(drawn):
+        kept, drawn = held_out(train.labels, fraction, seed)
+        if fraction and not len(drawn):
             raise EnvironmentFault(
                 f"{source}: expected two images or more in some class to hold out for selection, got one training "
                 f"image in each of {len(self.classes)} classes; add images, or a val/ and a test/ folder"
@@ -102,7 +90,7 @@ class ImageSet:
             test,
             flip=True,
             source=source,
-            val_from=f"held out of {self.named.format('train')}, seed {seed}",
+            val_from=f"held out of {self.named.format('train')}, seed {seed}" if fraction else "none held out",
             test_from=self.named.format(part),
             skipped=skipped,
         )

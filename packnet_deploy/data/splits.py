@@ -177,6 +177,15 @@ def stratified_split(
     return np.flatnonzero(~drawn), np.flatnonzero(drawn)
 
 
+def held_out(
+    labels: npt.NDArray[np.int64], fraction: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """As ``stratified_split``, and with a fraction of 0 nothing is drawn."""
+    if fraction:
+        return stratified_split(labels, fraction, seed)
+    return np.arange(len(labels)), np.empty(0, np.int64)
+
+
 def relabelled(split: ImageSplit, own: Sequence[str], wanted: Sequence[str], source: str | Path) -> ImageSplit:
     """``split`` with its labels counted in ``wanted``, the classes of a trained task; some may have no image.
 

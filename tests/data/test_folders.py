@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
 from packnet_deploy.data import open_dataset, open_split
 from packnet_deploy.errors import EnvironmentFault, UsageError
@@ -216,3 +217,16 @@ def test_unknown_names_list_the_known_ones(tmp_path):
         open_dataset("builtin:faces")
     with pytest.raises(UsageError, match="expected one of train, val, test, got 'final'"):
         open_split(tmp_path, "final")
+
+
+def test_nothing_is_held_out_where_that_is_asked_for(tmp_path):
+    """All images train, also where a class has one alone; and the same of a built-in set."""
+    for part, count in (("train", 1), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (4, 4)).save(tmp_path / part / name / f"{i}.png")
+    data = open_dataset(tmp_path, val_fraction=0)
+    assert (len(data.train), len(data.val), len(data.test), data.val_from) == (2, 0, 4, "none held out")
+    whole, usual = (open_dataset("builtin:digits", val_fraction=fraction) for fraction in (0, None))
+    assert (len(whole.train), len(whole.val)) == (len(usual.train) + len(usual.val), 0)

@@ -384,3 +384,21 @@ def test_a_new_process_adds_a_task_and_changes_none(tmp_path: Path) -> None:
     after = grown.load_task("first").tensors
     assert all(after[name].tobytes() == values.tobytes() for name, values in before.items())
     assert grown.header("second").frozen_sha256 == grown.bank().sha256(1)
+
+
+def test_the_head_alone_changes_where_it_alone_may() -> None:
+    """Not a weight, bias or running average beside it; and afterwards the others may change again."""
+    network = second_task()
+    head = {f"{network.head}.weight", f"{network.head}.bias"}
+    before = floats(network)
+    with network.head_alone():
+        fit(network, stage(), Loader(), VAL, Recorder(), name="p")
+    assert {name for name, values in floats(network).items() if (values != before[name]).any()} == head
+    fit(network, stage(), Loader(), VAL, Recorder(), name="p")
+    assert {name for name, values in floats(network).items() if (values != before[name]).any()} > head
+
+
+def floats(network: PackedNetwork) -> dict[str, Any]:
+    """The bits of every floating tensor, by name."""
+    state = network.module.state_dict()
+    return {name: bits(tensor).copy() for name, tensor in state.items() if tensor.is_floating_point()}
