@@ -1,3 +1,20 @@
-"""PackNet: many tasks in one network, from training to the engine."""
+"""PackNet: many tasks in one network, from training to the engine.
 
+What imports what is drawn in pyproject.toml's import contracts, and checked. Each package's own map is its docstring.
+
+    errors.py      every error a user can meet, with its exit code
+    pack/          packs: owner maps, deltas, the directory, the weight bank
+    data/          images: folders, the paper's data sets, the built-in ones, how an image becomes an input
+    training/      from images to a pack: PackNet itself, and all around it that runs on PyTorch
+    export/        from a pack to ONNX, checked
+    trt/           from a pack to TensorRT: engines, switching their tasks, running them
+    runners/       running tasks by one contract: ONNX Runtime, TensorRT, PyTorch
+    bench/         measuring what was exported and built
+    doctor/        what this machine can build and run
+    experiments/   from recipes to runs, from runs to reports
+    cli/           the ``packnet`` command
+    __main__.py    ``python -m packnet_deploy`` is ``packnet``
+"""
+
+__all__ = ["__version__"]
 __version__ = "0.1.0"

@@ -33,8 +33,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "packnet_deploy/py.typed" in names
     assert "packnet_deploy/training/recipes/quickstart.toml" in names
     assert "packnet_deploy/trt/mask.cu" in names
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "packnet_deploy").rglob("*.py")}
-    assert sources == {name for name in names if name.endswith(".py")}
+    sources = {str(p.relative_to(ROOT)) for kind in ("*.py", "*.pyi") for p in (ROOT / "packnet_deploy").rglob(kind)}
+    assert sources == {name for name in names if name.endswith((".py", ".pyi"))}
 
 
 def test_a_bare_environment(wheel: Path, golden_copy: Path, tmp_path: Path) -> None:

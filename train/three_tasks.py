@@ -17,12 +17,18 @@ from packnet_deploy.data import open_dataset
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Backbone, append_task, create_pack
-from packnet_deploy.training.backbones import build, input_spec
-from packnet_deploy.training.loader import EvalLoader, TrainLoader, train_loader
-from packnet_deploy.training.metrics import errors
-from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.older import changes, older_tasks
-from packnet_deploy.training.trace import trace_skeleton
+from packnet_deploy.training import (
+    EvalLoader,
+    PackedNetwork,
+    TrainLoader,
+    build,
+    changes,
+    errors,
+    input_spec,
+    older_tasks,
+    trace_skeleton,
+    train_loader,
+)
 
 EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 # Added tasks train with normalisation as task 1 left it, which asks for a lower learning rate.

@@ -1,6 +1,25 @@
 """The pack: owner algebra, task deltas, the directory, the weight bank. numpy and safetensors only.
 
 The format is specified in docs/format.md.
+
+    owners.py      owner maps: support, counts, capacity
+    pattern.py     2:4: what it asks of an owner map
+
+    inputs.py      how an image becomes an input; the probe batch
+    manifest.py    pack.json
+    delta.py       a task's delta: its header, writing it, believing it
+    bits.py        masks as bits
+    decode.py      one parameter out of a chain of deltas, fast
+    reference.py   the same one weight at a time: the tests' oracle
+    tensorfile.py  safetensors files, written the same every time and read by blocks
+
+    chain.py       the deltas of a pack, open together: each hashed once and checked
+    directory.py   a pack on disk, for reading
+    growth.py      making packs, adding tasks, taking deltas out and in
+    bank.py        the weight bank, any task of it, its hash
+
+    atomic.py      files that appear whole or not at all; the lock
+    reading.py     first checks on whatever comes from elsewhere
 """
 
 from packnet_deploy.pack.bank import WeightBank, bank_sha256

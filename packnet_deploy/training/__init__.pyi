@@ -1,0 +1,13 @@
+from .backbones import build as build
+from .backbones import input_spec as input_spec
+from .loader import EvalLoader as EvalLoader
+from .loader import TrainLoader as TrainLoader
+from .loader import train_loader as train_loader
+from .metrics import errors as errors
+from .network import PackedNetwork as PackedNetwork
+from .older import changes as changes
+from .older import older_tasks as older_tasks
+from .options import TrainOptions as TrainOptions
+from .recipe import read_recipe as read_recipe
+from .run import train_tasks as train_tasks
+from .trace import trace_skeleton as trace_skeleton
