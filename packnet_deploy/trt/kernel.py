@@ -1,6 +1,6 @@
-"""The CUDA kernels that mask a bank, compiled by NVRTC for the GPU at hand. No GPU is needed to compile them.
+"""The CUDA kernels that switch weights, compiled by NVRTC for the GPU at hand. No GPU is needed to compile them.
 
-Their source is engines/src/mask.cu, the C++ runtime's own file; a wheel carries it as packnet_deploy/trt/mask.cu.
+Their sources are the C++ runtime's own files, engines/src/mask.cu and switch.cu; a wheel carries them beside this file.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from typing import Any
 
 from packnet_deploy.errors import EnvironmentFault
 
-_PLACES = (Path(__file__).parents[2] / "engines" / "src" / "mask.cu", Path(__file__).parent / "mask.cu")
+_FOLDERS = (Path(__file__).parents[2] / "engines" / "src", Path(__file__).parent)
 
 MASK = {2: "packnet_mask_16", 4: "packnet_mask_32"}  # by bytes of a weight
+WRITE = {2: "packnet_write_16", 4: "packnet_write_32"}
+CLEAR = {2: "packnet_clear_16", 4: "packnet_clear_32"}
 SCALE = {"fp32": "packnet_scale_fp32", "fp16": "packnet_scale_fp16", "bf16": "packnet_scale_bf16"}
 KERNELS = (*MASK.values(), *SCALE.values())
 
 
-def kernel_source() -> bytes:
-    return next(place for place in _PLACES if place.is_file()).read_bytes()
+def kernel_source(name: str = "mask.cu") -> bytes:
+    return next(folder / name for folder in _FOLDERS if (folder / name).is_file()).read_bytes()
 
 
 def architecture(compute_capability: str, known: tuple[int, ...]) -> str:
@@ -63,7 +65,7 @@ def compile_kernels(compute_capability: str) -> bytes:
     return compile_for(architecture(compute_capability, known))
 
 
-def compile_for(target: str) -> bytes:
+def compile_for(target: str, source: str = "mask.cu") -> bytes:
     """Compile for an architecture by its name: ``sm_86`` gives machine code, ``compute_86`` PTX.
 
     Raises:
@@ -71,7 +73,7 @@ def compile_for(target: str) -> bytes:
     """
     from cuda.bindings import nvrtc
 
-    program = _answer(nvrtc, nvrtc.nvrtcCreateProgram(kernel_source(), b"mask.cu", 0, [], []))
+    program = _answer(nvrtc, nvrtc.nvrtcCreateProgram(kernel_source(source), source.encode(), 0, [], []))
     try:
         (code,) = nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={target}".encode()])
         if int(code) != 0:

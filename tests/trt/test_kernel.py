@@ -5,6 +5,7 @@ the host from the very same source, is that of ``EngineBank.materialise``. Speed
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 import ml_dtypes
@@ -14,7 +15,17 @@ from host_kernels import HostKernels
 
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.trt import kernel
-from packnet_deploy.trt.kernel import KERNELS, MASK, SCALE, architecture, compile_for, compile_kernels, kernel_source
+from packnet_deploy.trt.kernel import (
+    CLEAR,
+    KERNELS,
+    MASK,
+    SCALE,
+    WRITE,
+    architecture,
+    compile_for,
+    compile_kernels,
+    kernel_source,
+)
 
 TYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 GUARD = 0x5A
@@ -113,6 +124,20 @@ def test_ptx_of_every_kernel(capability: str) -> None:
 
 
 @pytest.mark.usefixtures("nvrtc")
+@pytest.mark.parametrize("capability", ["75", "80", "90"])
+def test_ptx_of_a_switch(capability: str) -> None:
+    """Values come in by 16 bytes a thread, and no more shared memory is taken than every GPU gives without asking."""
+    ptx = compile_for(f"compute_{capability}", "switch.cu").decode()
+    parts = {part.split("(")[0]: part for part in ptx.split(".entry ")[1:]}
+    assert set(parts) == {*WRITE.values(), *CLEAR.values()}
+    for name in WRITE.values():
+        assert "ld.global.v4" in parts[name]
+        assert "bar.sync" in parts[name]
+    shared = re.findall(r"\.shared .*?\.b8 \w+\[(\d+)\]", ptx)
+    assert sum(map(int, shared)) <= 2 * 48 << 10  # of four kernels
+
+
+@pytest.mark.usefixtures("nvrtc")
 def test_machine_code_for_the_gpu_at_hand() -> None:
     assert compile_kernels("8.6").startswith(b"\x7fELF")
     assert compile_kernels("99.0").lstrip().startswith(b"//")  # PTX, which the driver of a GPU to come finishes
@@ -134,10 +159,10 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         compile_kernels("8.6")
 
 
-def test_an_installed_package_carries_its_own_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    in_tree, in_wheel = kernel._PLACES
-    assert kernel_source() == in_tree.read_bytes()
-    assert in_wheel.parent.name == "trt"
-    (tmp_path / "mask.cu").write_bytes(b"// of a wheel")
-    monkeypatch.setattr(kernel, "_PLACES", (tmp_path / "gone.cu", tmp_path / "mask.cu"))
-    assert kernel_source() == b"// of a wheel"
+def test_an_installed_package_carries_its_own_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_tree, in_wheel = kernel._FOLDERS
+    assert kernel_source("switch.cu") == (in_tree / "switch.cu").read_bytes()
+    assert in_wheel.name == "trt"
+    (tmp_path / "switch.cu").write_bytes(b"// of a wheel")
+    monkeypatch.setattr(kernel, "_FOLDERS", (tmp_path / "gone", tmp_path))
+    assert kernel_source("switch.cu") == b"// of a wheel"
