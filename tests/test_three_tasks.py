@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.verify import verify_pack
 
 SCRIPT = Path(__file__).parents[1] / "train" / "three_tasks.py"
 pytestmark = pytest.mark.slow

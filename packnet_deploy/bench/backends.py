@@ -17,8 +17,8 @@ from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
-from packnet_deploy.runners.tensorrt import TensorrtRunner
 from packnet_deploy.trt.flavour import load_flavour
+from packnet_deploy.trt.runner import TensorrtRunner
 
 TENSORRT_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
@@ -112,8 +112,8 @@ def _tensorrt(job: Job) -> Iterator[Held]:
 def _torch(job: Job) -> Iterator[Held]:
     """All tasks' tensors in memory, and one network that is lent those of the task that is asked for."""
     device = _start_torch(job)
-    from packnet_deploy.runners.torch import TorchRunner
     from packnet_deploy.training.backbones import build
+    from packnet_deploy.training.runner import TorchRunner
 
     pack = Pack.open(Path(job.pack))
     weights = {task: pack.load_task(task).tensors for task in job.models}
@@ -126,7 +126,7 @@ def _torch(job: Job) -> Iterator[Held]:
 
 def _start_torch(job: Job) -> str:
     """Load PyTorch and the networks; says where it runs, ``cuda`` or ``cpu``."""
-    from packnet_deploy.runners.torch import start_torch
+    from packnet_deploy.training.runner import start_torch
 
     device = start_torch(job.options.device, job.options.threads)
     import packnet_deploy.training.backbones  # noqa: F401

@@ -19,12 +19,12 @@ from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
 from packnet_deploy.runners.exported import tasks_in
-from packnet_deploy.runners.tensorrt import TensorrtRunner
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS
 from packnet_deploy.trt.flavour import FLAVOURS, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
 from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.runner import TensorrtRunner
 from packnet_deploy.trt.sidecar import read_sidecar, sidecar_path
 
 PLANS = "*.plan"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packnet_deploy.export.options import ExportOptions
     from packnet_deploy.pack import Pack
-    from packnet_deploy.runners.agreement import Agreement
+    from packnet_deploy.runners.comparison import Agreement
     from packnet_deploy.runners.contract import Float32Array, Runner
 
 BATCH = 32
@@ -24,21 +24,22 @@ def compare(pack: Pack, tasks: list[str], against: str, data: str | None, option
         against: ``torch``, or ``onnxrt`` for the pack's own graph.
         data: whose test images to compare on; the probe batch where None.
     """
-    from packnet_deploy.runners.agreement import agreement
+    from packnet_deploy.runners.comparison import agreement
     from packnet_deploy.runners.onnx import OnnxRunner
     from packnet_deploy.runners.pack import PackRunner
 
+    rtol = options.type.tolerance
     whole = options.layout in ("selector", "shared")  # these hold every task
     with tempfile.TemporaryDirectory() as folder, pack.opened(None if whole else tasks) as opened:
         models = _exported(opened, tasks, Path(folder), options)
         with OnnxRunner(models) as tested:
             if against == "onnxrt":
                 with PackRunner(opened) as reference:
-                    return [agreement(tested, reference, task, _images(opened, task, data)) for task in tasks]
+                    return [agreement(tested, reference, task, _images(opened, task, data), rtol) for task in tasks]
             found = []
             for task in tasks:
                 with _torch_runner(opened, task) as module:
-                    found.append(agreement(tested, module, task, _images(opened, task, data)))
+                    found.append(agreement(tested, module, task, _images(opened, task, data), rtol))
             return found
 
 
@@ -60,8 +61,8 @@ def _torch_runner(pack: Pack, task: str) -> Iterator[Runner]:
     from packnet_deploy.errors import UsageError, missing_package
 
     try:
-        from packnet_deploy.runners.torch import TorchRunner
         from packnet_deploy.training.backbones import build
+        from packnet_deploy.training.runner import TorchRunner
     except ImportError as error:
         raise missing_package("torch", "train", "comparing with PyTorch") from error
     if pack.backbone.arch == "custom":

@@ -23,8 +23,8 @@ def command() -> None:
     from packnet_deploy.cli.train import train_all
     from packnet_deploy.errors import CheckFailed
     from packnet_deploy.export.api import export_task
-    from packnet_deploy.export.verify import verify_pack
     from packnet_deploy.pack import Pack
+    from packnet_deploy.runners.verify import verify_pack
     from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
     screen = console()

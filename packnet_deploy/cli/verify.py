@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +15,7 @@ from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
 if TYPE_CHECKING:
     from packnet_deploy.export.options import ExportOptions
     from packnet_deploy.pack import Pack
+    from packnet_deploy.runners.comparison import Agreement
 
 
 @click.command()
@@ -92,7 +93,7 @@ def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
 def _check(opened: Pack, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
     from packnet_deploy.errors import CheckFailed
-    from packnet_deploy.export.verify import verify_pack
+    from packnet_deploy.runners.verify import verify_pack
 
     checks = list(verify_pack(opened))
     if as_json:
@@ -137,10 +138,9 @@ def _compare(
     from packnet_deploy.cli.show import console, percent, table
     from packnet_deploy.errors import CheckFailed
 
-    rtol = options.type.tolerance
     found = compare(pack, chosen_tasks(pack, tasks, not tasks), against, data, options)
     if as_json:
-        rows = [{**asdict(row), "allowed": rtol * row.scale, "passes": row.passes(rtol)} for row in found]
+        rows = [_row(row) for row in found]
         click.echo(json.dumps({"pack": str(pack.path), "against": against, "tasks": rows}, indent=2))
     else:
         shown = table(
@@ -149,13 +149,28 @@ def _compare(
             ("images", "largest\ndifference", "mean", "allowed", "same class", ""),
         )
         for row in found:
-            figures = (f"{row.max_difference:.2g}", f"{row.mean_difference:.2g}", f"{rtol * row.scale:.2g}")
-            passed = "ok" if row.passes(rtol) else "FAILED"
+            difference = row.difference
+            figures = (f"{difference.max_difference:.2g}", f"{row.mean_difference:.2g}", f"{difference.allowed:.2g}")
+            passed = "ok" if difference.passes else "FAILED"
             shown.add_row(row.task, f"{row.images:,}", *figures, percent(row.top1), passed)
         console().print(shown)
-    if failed := [row for row in found if not row.passes(rtol)]:
-        worst = failed[0]
+    if failed := [row for row in found if not row.difference.passes]:
+        worst = failed[0].difference
         raise CheckFailed(
-            f"{pack.path}: {worst.task}: logits differ by up to {worst.max_difference:.3g} from {against}, allowed is "
-            f"{rtol * worst.scale:.3g}"
+            f"{pack.path}: {failed[0].task}: logits differ by up to {worst.max_difference:.3g} from {against}, "
+            f"allowed is {worst.allowed:.3g}"
         )
+
+
+def _row(found: Agreement) -> dict[str, Any]:
+    difference = found.difference
+    return {
+        "task": found.task,
+        "images": found.images,
+        "max_difference": difference.max_difference,
+        "mean_difference": found.mean_difference,
+        "scale": difference.scale,
+        "top1": found.top1,
+        "allowed": difference.allowed,
+        "passes": difference.passes,
+    }

@@ -14,11 +14,10 @@ from onnx import ModelProto
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel, bind_task
-from packnet_deploy.export.check import check_export
+from packnet_deploy.export.check import check_export, expected_logits
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import expected_logits
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.wire import MAX_BYTES, external_buffers, model_buffers, size_of

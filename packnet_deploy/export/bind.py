@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
+from packnet_deploy.export.check import logits_at_size
 from packnet_deploy.export.fold import fold_normalisation_in_place
 from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import logits_at_size
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
 from packnet_deploy.pack.directory import Pack

@@ -6,7 +6,7 @@ copy of the model whose tensors keep their bf16 values in float32. In fp16 activ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,53 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from packnet_deploy.errors import ArtefactError, CheckFailed
+from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.overflow import expect_no_overflow
-from packnet_deploy.export.parity import Difference, compare, run_session
-from packnet_deploy.export.session import open_session
-from packnet_deploy.export.skeleton import input_spec
-from packnet_deploy.pack.directory import Pack
+from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.pack.chain import TaskWeights
+from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.inputs import probe_batch
+from packnet_deploy.runners.comparison import Difference, compare
+from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array
+from packnet_deploy.runners.session import open_session, run_session, run_skeleton
 
-FloatArray = npt.NDArray[np.float32]
+
+def expected_logits(pack: OpenedPack, tasks: Collection[str], options: ExportOptions) -> dict[str, Float32Array]:
+    """What exports and engines of ``tasks`` must answer to the probe batch, by task: see ``logits_at_size``."""
+    if _asks_the_pack(options):
+        return {task: pack.probe_logits(task) for task in tasks}
+    return {task: logits_at_size(pack, pack.load_task(task), options) for task in tasks}
+
+
+def logits_at_size(pack: Pack, weights: TaskWeights, options: ExportOptions) -> Float32Array:
+    """A task's probe logits; at another image size than the pack's, what its graph answers at that size.
+
+    Args:
+        weights: the task's, as the pack has them.
+
+    Raises:
+        UsageError: the network does not take the image size asked for.
+    """
+    if _asks_the_pack(options):
+        return weights.probe_logits
+    graph = load_skeleton(pack, ExportOptions(image_size=options.image_size)).SerializeToString()
+    try:
+        return run_skeleton(graph, weights.tensors, probe_batch(input_spec(pack, options)))
+    except ArtefactError as error:
+        raise UsageError(f"image size {options.image_size}: the network does not take it ({error})") from error
+
+
+def _asks_the_pack(options: ExportOptions) -> bool:
+    return options.image_size is None or not options.verify  # nobody will look at others
 
 
 def check_export(
-    path: Path, pack: Pack, probes: Mapping[str, FloatArray], options: ExportOptions
+    path: Path, pack: Pack, probes: Mapping[str, Float32Array], options: ExportOptions
 ) -> dict[str, Difference]:
     """Hold the model at ``path`` against the pack.
 
     Args:
-        probes: for every task in the model, the logits that it must give (``parity.expected_logits``).
+        probes: for every task in the model, the logits that it must give (``expected_logits``).
 
     Returns:
         How far the answers lie from the pack's, by task.
@@ -51,7 +79,7 @@ def check_export(
         requests = _requests(images, options.batch_size, _selected(pack, task, options))
         if options.precision == "fp16":
             for request in requests:
-                expect_no_overflow(path, request, task)
+                _expect_no_overflow(path, request, task)
         got = np.concatenate([run_session(session, request) for request in requests])[: len(images)]
         if options.layout == "selector":
             got = _without_padding(got, expected.shape[1], task)
@@ -61,23 +89,52 @@ def check_export(
     return differences
 
 
+def _expect_no_overflow(path: Path, feeds: Mapping[str, npt.NDArray[Any]], task: str) -> None:
+    """Run the model at ``path`` once; a second copy of its graph is left beside it.
+
+    Raises:
+        CheckFailed: an activation is infinite or NaN; names the first one.
+    """
+    model = onnx.load(path, load_external_data=False)
+    known = {value.name for value in model.graph.output}
+    names = [name for name in _activations(model.graph) if name not in known and not name.startswith(LOGITS)]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    copy = path.with_name(f"{path.name}.activations")
+    copy.write_bytes(model.SerializeToString())
+    for name, values in zip(names, open_session(copy).run(names, dict(feeds)), strict=True):
+        if not np.all(np.isfinite(values)):
+            raise CheckFailed(
+                f"task '{task}': activation '{name}' leaves float16's range on the probe batch, so nothing was kept; "
+                "use --precision bf16 or fp32"
+            )
+
+
+def _activations(graph: onnx.GraphProto) -> list[str]:
+    """What is computed from the images, in order."""
+    found = {IMAGES: None}
+    for node in graph.node:
+        if any(name in found for name in node.input):
+            found |= dict.fromkeys(node.output)
+    return [name for name in found if name != IMAGES]
+
+
 def _selected(pack: Pack, task: str, options: ExportOptions) -> int | None:
     return pack.task(task).index if options.layout == "selector" else None
 
 
-def _without_padding(logits: FloatArray, classes: int, task: str) -> FloatArray:
+def _without_padding(logits: Float32Array, classes: int, task: str) -> Float32Array:
     padding = logits[:, classes:]
     if not np.all(np.isneginf(padding)):
         raise CheckFailed(f"task '{task}': expected logits of -inf for the classes it does not have, got others")
     return logits[:, :classes]
 
 
-def _requests(images: FloatArray, batch: int | None, task: int | None) -> list[dict[str, npt.NDArray[Any]]]:
+def _requests(images: Float32Array, batch: int | None, task: int | None) -> list[dict[str, npt.NDArray[Any]]]:
     """Requests of ``batch`` images (all at once where None); the last one is filled up with repetitions."""
     size = batch or len(images)
-    selected: dict[str, npt.NDArray[Any]] = {} if task is None else {"task": np.array([task], np.int32)}
+    selected: dict[str, npt.NDArray[Any]] = {} if task is None else {TASK: np.array([task], np.int32)}
     return [
-        {"images": np.resize(images[start : start + size], (size, *images.shape[1:])), **selected}
+        {IMAGES: np.resize(images[start : start + size], (size, *images.shape[1:])), **selected}
         for start in range(0, len(images), size)
     ]
 

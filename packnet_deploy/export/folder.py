@@ -25,22 +25,23 @@ from onnx import ModelProto
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel
-from packnet_deploy.export.check import check_export
+from packnet_deploy.export.check import check_export, expected_logits
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, load_deploy_bank
 from packnet_deploy.export.masking import bank_name, mask_weights_in_place, rank_name, ratio_name
-from packnet_deploy.export.metadata import describe_task_in_place, metadata_of, read_model
+from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference, expected_logits
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.wire import data_file, model_buffers
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.atomic import locked, sync_directory
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.comparison import Difference
+from packnet_deploy.runners.exported import metadata_of, read_model
 
 BANK_FILE = "bank.bin"
 RANK_FILE = "owners.bin"
-TASK = "task/owner"
+TASK_RANK = "task/owner"
 
 
 def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: ExportOptions) -> ExportReport:
@@ -115,10 +116,10 @@ def _bind(pack: Pack, bank: DeployBank, task: DeployTask, options: ExportOptions
     """The graph of one task and the small tensors that lie in it."""
     model = ModelProto()
     model.CopyFrom(bank.model)
-    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK, options.engine)
+    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK_RANK, options.engine)
     describe_task_in_place(model, pack, options, task.entry, task.classes, task.input)
     type_graph_in_place(model, options.type)
-    tensors: dict[str, npt.NDArray[Any]] = {**task.tensors, TASK: np.array(task.entry.index - 1, np.uint8)}
+    tensors: dict[str, npt.NDArray[Any]] = {**task.tensors, TASK_RANK: np.array(task.entry.index - 1, np.uint8)}
     tensors |= {ratio_name(name): ratio for name, ratio in task.ratios.items()}
     return BoundModel(model, typed_tensors(tensors, options.type))
 

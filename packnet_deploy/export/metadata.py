@@ -1,20 +1,18 @@
 """What an exported model says about itself: task, class names, preprocessing, and the pack state it came from.
 
-Written here, and read again from a file without loading its weights.
+Reading it again, without loading a weight, is the runners' business (runners/exported.py).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import ModelProto
 
 from packnet_deploy import __version__
-from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.skeleton import at_size
 from packnet_deploy.pack.directory import Pack
@@ -43,26 +41,6 @@ def describe_tasks_in_place(
         for entry, classes, spec in tasks
     ]
     _describe(model, pack, options, tasks[-1][0], {"tasks": _json(listed)})
-
-
-def read_model(path: Path) -> ModelProto:
-    """The model at ``path`` without its external data.
-
-    Raises:
-        ArtefactError: it is not ONNX.
-        EnvironmentFault: it cannot be read.
-    """
-    try:
-        return onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except Exception as error:  # protobuf's DecodeError, under a name that differs between its backends
-        reason = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
-
-
-def metadata_of(model: ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _describe(model: ModelProto, pack: Pack, options: ExportOptions, last: TaskEntry, own: dict[str, str]) -> None:

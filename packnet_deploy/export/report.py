@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packnet_deploy.export.layouts import BYTES_PER_POSITION
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference
+from packnet_deploy.runners.comparison import Difference
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,8 @@ from packnet_deploy.export.masking import (
 from packnet_deploy.export.metadata import describe_tasks_in_place
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
-from packnet_deploy.export.skeleton import LOGITS
 from packnet_deploy.pack.directory import Pack
-
-TASK = "task"
+from packnet_deploy.runners.contract import LOGITS, TASK
 
 Array = npt.NDArray[Any]
 

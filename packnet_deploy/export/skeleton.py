@@ -14,8 +14,7 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
-
-IMAGES, LOGITS = "images", "logits"
+from packnet_deploy.runners.contract import IMAGES, LOGITS
 
 
 def input_spec(pack: Pack, options: ExportOptions) -> InputSpec:

@@ -21,10 +21,11 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
-from packnet_deploy.export.skeleton import IMAGES, LOGITS, input_spec
+from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.export.write import move_into_place, staging_folder
 from packnet_deploy.pack.atomic import sync_directory
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.contract import IMAGES, LOGITS
 
 MAX_BATCH = 32  # images Triton puts into one request, of a model that takes any number
 QUEUE_DELAY_US = 500  # how long it waits for more

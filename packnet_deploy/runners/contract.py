@@ -15,6 +15,10 @@ from packnet_deploy.errors import UsageError
 
 Float32Array = npt.NDArray[np.float32]
 
+# What a graph and an engine call their ends: a pack's graph (docs/format.md) has the first two, whatever holds several
+# tasks and is told which the third.
+IMAGES, LOGITS, TASK = "images", "logits", "task"
+
 
 @runtime_checkable
 class Runner(Protocol):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.export.metadata import metadata_of, read_model
+import onnx
+from onnx import ModelProto
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,26 @@ def external_tensors(path: Path) -> list[ExternalTensor]:
 def model_files(path: Path) -> tuple[Path, ...]:
     """The ONNX file and every external data file it names, each once; raises as ``external_tensors`` does."""
     return tuple(dict.fromkeys([path, *(tensor.file for tensor in external_tensors(path))]))
+
+
+def read_model(path: Path) -> ModelProto:
+    """The model at ``path`` without its external data.
+
+    Raises:
+        ArtefactError: it is not ONNX.
+        EnvironmentFault: it cannot be read.
+    """
+    try:
+        return onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except Exception as error:  # protobuf's DecodeError, under a name that differs between its backends
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
+
+
+def metadata_of(model: ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def expect_there(path: Path) -> None:

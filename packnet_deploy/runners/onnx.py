@@ -1,6 +1,6 @@
 """Running exported tasks of any layout in ONNX Runtime, all held together until the runner is closed.
 
-No PyTorch and no pack is needed, only the ONNX files. Opening a session is ``export.session``'s business.
+No PyTorch and no pack is needed, only the ONNX files. Opening a session is ``session``'s business.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.export.session import open_session
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.runners.contract import Float32Array, check_images, check_task
+from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
 from packnet_deploy.runners.exported import Selectable, expect_there, selectable
-from packnet_deploy.runners.mapped import MappedBank
+from packnet_deploy.runners.session import MappedBank, open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
 log = logging.getLogger(__name__)
-
-INPUT, SELECT, OUTPUT = "images", "task", "logits"
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -103,9 +100,9 @@ class OnnxRunner:
         served = self._task(task)
         check_images(images, served.shape)
         if served.index is None:
-            logits: Float32Array = served.session.run([OUTPUT], {INPUT: images})[0]
+            logits: Float32Array = served.session.run([LOGITS], {IMAGES: images})[0]
             return logits
-        logits = served.session.run([OUTPUT], {INPUT: images, SELECT: served.index})[0]
+        logits = served.session.run([LOGITS], {IMAGES: images, TASK: served.index})[0]
         return logits[:, : len(served.selected.classes if served.selected else ())]
 
     def input_shape(self, task: str) -> tuple[int | None, ...]:
@@ -199,18 +196,18 @@ def _served(task: str, path: Path, session: onnxruntime.InferenceSession) -> _Se
     """Check that the graph has an interface that exports have, and find the task in it."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    if list(inputs) not in ([INPUT], [INPUT, SELECT]) or OUTPUT not in outputs:
+    if list(inputs) not in ([IMAGES], [IMAGES, TASK]) or LOGITS not in outputs:
         raise ArtefactError(
-            f"{path}: expected one input '{INPUT}' and an output '{OUTPUT}', got input {', '.join(inputs)} "
+            f"{path}: expected one input '{IMAGES}' and an output '{LOGITS}', got input {', '.join(inputs)} "
             f"and output {', '.join(outputs)}; export the task with packnet export"
         )
-    for node, rank in ((inputs[INPUT], 4), (outputs[OUTPUT], 2)):
+    for node, rank in ((inputs[IMAGES], 4), (outputs[LOGITS], 2)):
         if node.type != "tensor(float)" or len(node.shape) != rank:
             raise ArtefactError(
                 f"{path}: '{node.name}': expected tensor(float) of rank {rank}, got {node.type} {node.shape}"
             )
-    shape = tuple(size if isinstance(size, int) else None for size in inputs[INPUT].shape)
-    if SELECT not in inputs:
+    shape = tuple(size if isinstance(size, int) else None for size in inputs[IMAGES].shape)
+    if TASK not in inputs:
         return _Served(path, session, shape)
     tasks = selectable(session.get_modelmeta().custom_metadata_map.get("tasks", ""), path)
     for index, selected in enumerate(tasks, start=1):

@@ -1,17 +1,15 @@
 """Running a pack as it is: its graph in ONNX Runtime, fed with one task's weights at a time.
 
-Nothing is folded, rounded or exported, so this is what exports are compared with where there is no PyTorch.
+Nothing is folded, rounded or exported: a pack is verified with this, and exports are compared with it where there is no
+PyTorch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from packnet_deploy.export.parity import run_session
-from packnet_deploy.export.session import open_session
-from packnet_deploy.runners.contract import Float32Array, check_images, check_task
+from packnet_deploy.runners.contract import IMAGES, Float32Array, check_images, check_task
+from packnet_deploy.runners.session import open_session, run_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,5 +48,6 @@ class PackRunner:
         if self._session is None:
             raise RuntimeError("PackRunner runs only inside its with block")
         if task != self._task:
+            self._task, self._weights = "", {}  # two tasks' weights at once would be twice the memory
             self._weights, self._task = self._pack.load_task(task).tensors, task
-        return np.asarray(run_session(self._session, {"images": images, **self._weights}))
+        return run_session(self._session, {IMAGES: images, **self._weights})

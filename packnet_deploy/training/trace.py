@@ -18,8 +18,10 @@ import onnx
 import torch
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
-from packnet_deploy.export.parity import compare, run_skeleton
 from packnet_deploy.pack.inputs import InputSpec, probe_batch
+from packnet_deploy.runners.comparison import compare
+from packnet_deploy.runners.contract import IMAGES, LOGITS
+from packnet_deploy.runners.session import run_skeleton
 from packnet_deploy.training.clean import clean_in_place
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ IR_VERSION = 9  # the one that came with opset 20
 LARGEST_CONSTANT = 1 << 16  # bytes; what is larger is data that belongs in a delta
 
 HEAD = "head"
-IMAGES, LOGITS = "images", "logits"
 BATCH, CLASSES = "batch", "classes"
 
 

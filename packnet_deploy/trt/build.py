@@ -12,11 +12,11 @@ from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference
 from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
 from packnet_deploy.trt.gpu import find_gpu

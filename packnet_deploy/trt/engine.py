@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_plan, load_checked_bank, read_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
-from packnet_deploy.trt.loader import IMAGES, LOGITS, LoadedEngine
+from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 from packnet_deploy.trt.switch import Switch, switch_of
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Engine:

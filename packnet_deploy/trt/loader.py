@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError
+from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.logger import quiet_logger
 from packnet_deploy.trt.sidecar import Sidecar
 
-IMAGES, LOGITS, TASK = "images", "logits", "task"
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
 
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import replacing
+from packnet_deploy.runners.contract import IMAGES
 from packnet_deploy.trt.flavour import Flavour
-from packnet_deploy.trt.loader import IMAGES
 from packnet_deploy.trt.logger import quiet_logger
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.settings import apply_settings

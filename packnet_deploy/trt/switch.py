@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from packnet_deploy.runners.contract import TASK
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.buffer import WeightBuffer
 from packnet_deploy.trt.device import Device
-from packnet_deploy.trt.loader import DATA_TYPES, TASK, LoadedEngine
+from packnet_deploy.trt.loader import DATA_TYPES, LoadedEngine
 from packnet_deploy.trt.sidecar import PlanTask, Sidecar
 
 

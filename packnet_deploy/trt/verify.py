@@ -9,17 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from packnet_deploy.errors import CheckFailed
+from packnet_deploy.export.check import expected_logits
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import Difference, compare, expected_logits
 from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
-
-Float32Array = npt.NDArray[np.float32]
+from packnet_deploy.runners.comparison import Difference, compare
+from packnet_deploy.runners.contract import Float32Array
 
 
 class Switchable(Protocol):

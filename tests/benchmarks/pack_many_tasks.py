@@ -22,9 +22,6 @@ import numpy as np
 import torchvision
 
 from packnet_deploy.bench.machine import describe_machine
-from packnet_deploy.export.parity import run_session
-from packnet_deploy.export.session import open_session
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import (
     Backbone,
     InputSpec,
@@ -39,6 +36,8 @@ from packnet_deploy.pack import (
 )
 from packnet_deploy.pack.delta import write_delta
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
+from packnet_deploy.runners.session import open_session, run_session
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.trace import trace_skeleton
 

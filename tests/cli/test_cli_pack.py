@@ -120,10 +120,10 @@ def test_verify_names_a_damaged_file(packnet: Packnet, here: Path, name: str) ->
 
 
 def test_verify_fails_when_logits_are_others(packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import packnet_deploy.export.verify as module
-    from packnet_deploy.export.parity import Difference
+    import packnet_deploy.runners.verify as module
+    from packnet_deploy.runners.comparison import Difference
 
-    monkeypatch.setattr(module, "task_difference", lambda pack, task: Difference(0.5, 1.0))
+    monkeypatch.setattr(module, "compare", lambda *_: Difference(0.5, 1.0))
     result = packnet("verify")
     assert result.code == 1
     assert one_line(result.err)
@@ -203,7 +203,7 @@ def test_export_refusals(packnet: Packnet, here: Path, arguments: tuple[str, ...
 
 def test_a_failed_check_leaves_no_file(packnet: Packnet, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import packnet_deploy.export.check as module
-    from packnet_deploy.export.parity import Difference
+    from packnet_deploy.runners.comparison import Difference
 
     (here / "birds.onnx").write_bytes(b"the old one")
     before = snapshot(here)

@@ -15,9 +15,9 @@ from packnet_deploy.doctor import gpu_report as reporting
 from packnet_deploy.doctor.engines import which_bias
 from packnet_deploy.doctor.section import Section, row
 from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.export.parity import Difference
 from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.build import BuildReport
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import Gpu

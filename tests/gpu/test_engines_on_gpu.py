@@ -11,8 +11,8 @@ from stand_in_plans import CLASSES, first_tasks, growing_pack
 from packnet_deploy.doctor.engines import installed
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.export.api import export_task
-from packnet_deploy.export.parity import compare
 from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.onnx import OnnxRunner
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.engine import Engine

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pack_worlds import contents
 
-from packnet_deploy.export.session import open_session
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.pack.tensorfile import TensorFile
+from packnet_deploy.runners.session import open_session
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -12,9 +12,9 @@ import pytest
 from pack_worlds import World, contents, make_world
 
 from packnet_deploy.errors import ArtefactError
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import LayerCapacity, Pack, ParamSpec, append_task, apply_delta, capacity, extract_delta
 from packnet_deploy.pack.pattern import budget, fits, obeys
+from packnet_deploy.runners.verify import verify_pack
 
 PROMISED = ParamSpec("body.weight", (5, 12), pattern="2:4")
 PARAMS = (ParamSpec("stem.weight", (3, 3, 3, 3)), PROMISED, ParamSpec("one.weight", (1,)))

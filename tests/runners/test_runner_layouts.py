@@ -20,8 +20,8 @@ from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners import onnx as module
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.exported import external_tensors, tasks_in
-from packnet_deploy.runners.mapped import MappedBank
 from packnet_deploy.runners.onnx import OnnxRunner
+from packnet_deploy.runners.session import MappedBank
 
 TASKS = ("shapes", "birds", "flowers")  # of 3, 2 and 5 classes; flowers has a bias of its own
 

@@ -11,7 +11,7 @@ import pytest
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.onnx import OnnxRunner
-from packnet_deploy.runners.torch import TorchRunner, start_torch
+from packnet_deploy.training.runner import TorchRunner, start_torch
 
 torch = pytest.importorskip("torch", reason="the torch runner needs PyTorch (extra: train)")
 

@@ -15,8 +15,8 @@ from torch import nn
 from packnet_deploy.export.api import export_selector, export_task
 from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import InputSpec, Pack
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions

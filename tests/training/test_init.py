@@ -12,8 +12,8 @@ import torch
 from small_training import NEW, QUICK, Silent, StopsAt, contents, make_training_small, small_classifier, train
 
 from packnet_deploy.errors import ArtefactError, Interrupted
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training.init import init_path, named_init, read_init
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions

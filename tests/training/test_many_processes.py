@@ -19,8 +19,8 @@ from small_training import NEW, QUICK, Alone, contents, finish, make_training_sm
 from torch import nn
 
 from packnet_deploy.errors import EnvironmentFault
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack, atomic
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones, distributed
 from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.network import PackedNetwork

@@ -14,8 +14,8 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from packnet_deploy.errors import Interrupted, UsageError
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training.methods.relearn import relearning
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.run import train_tasks

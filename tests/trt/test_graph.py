@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from stand_in_plans import CLASSES, growing_pack
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.parity import compare, run_session
-from packnet_deploy.export.session import open_session
 from packnet_deploy.pack import Pack, create_pack, probe_batch
+from packnet_deploy.runners.comparison import compare
+from packnet_deploy.runners.session import open_session, run_session
 from packnet_deploy.trt.bank import load_engine_bank
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.options import BuildOptions

@@ -12,9 +12,9 @@ from stand_in import GPU, StandInDevice, StandInTensorRT
 from stand_in_plans import SHARES, first_tasks, growing_pack, write_plan
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.export.parity import compare
 from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.pack import probe_batch
+from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt import engine as engine_module
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.sidecar import Batch, write_sidecar

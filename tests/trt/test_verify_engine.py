@@ -10,9 +10,8 @@ from stand_in_plans import CLASSES, growing_pack
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.parity import run_session
-from packnet_deploy.export.session import open_session
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.session import open_session, run_session
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.verify import verify_engine

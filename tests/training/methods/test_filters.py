@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from traced_once import traced_once
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Backbone, Pack, append_task, create_pack, probe_batch
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.methods.channels import with_images
 from packnet_deploy.training.methods.filters import FilterPacking, least

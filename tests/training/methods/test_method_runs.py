@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from packnet_deploy.errors import Interrupted, UsageError
-from packnet_deploy.export.verify import verify_pack
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.methods import method_of

@@ -12,8 +12,8 @@ from stand_in_plans import growing_pack, write_plan
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.contract import Runner
-from packnet_deploy.runners.tensorrt import TensorrtRunner
 from packnet_deploy.trt import engine as engine_module
+from packnet_deploy.trt.runner import TensorrtRunner
 
 
 @pytest.fixture

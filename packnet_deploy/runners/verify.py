@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from packnet_deploy.export.parity import Difference, task_difference
-from packnet_deploy.pack import Pack
+from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.runners.comparison import Difference, compare
+from packnet_deploy.runners.pack import PackRunner
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ def verify_pack(pack: Pack) -> Iterator[TaskCheck]:
         ArtefactError: a file is damaged or out of place, or the promise is broken; nothing behind it can be judged.
     """
     with pack.opened() as opened:
-        bank = opened.bank()
-        opened.graph_bytes()
-        for entry in opened.tasks:
-            frozen = opened.header(entry.name).frozen_sha256 == bank.sha256(entry.index - 1)
-            yield TaskCheck(entry.name, frozen, task_difference(opened, entry.name))
+        bank, images = opened.bank(), probe_batch(opened.input)
+        with PackRunner(opened) as runner:
+            for entry in opened.tasks:
+                frozen = opened.header(entry.name).frozen_sha256 == bank.sha256(entry.index - 1)
+                difference = compare(runner.infer(images, entry.name), opened.probe_logits(entry.name))
+                yield TaskCheck(entry.name, frozen, difference)

@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from packnet_deploy.export.verify import verify_pack
+from export_networks import pack_of, tiny_network
+
 from packnet_deploy.pack import Pack
+from packnet_deploy.runners.verify import verify_pack
 
 
 def rewrite(pack: Path, index: int, change: Callable[[bytes], bytes]) -> None:
@@ -69,3 +71,13 @@ def test_a_changed_head_fails_its_task_alone(golden_copy: Path) -> None:
     checks = {check.task: check for check in verify_pack(Pack.open(golden_copy))}
     assert all(check.frozen for check in checks.values())
     assert [task for task, check in checks.items() if not check.passes] == ["birds"]
+
+
+def test_the_packs_of_the_exports_tests_are_sound(tmp_path: Path) -> None:
+    pack = pack_of(tmp_path / "tiny.pack", tiny_network(), {"first": 0.1, "second": 0.1})
+    assert {check.task: check.difference.passes for check in verify_pack(pack)} == {"first": True, "second": True}
+
+
+def test_a_pack_with_other_logits_fails(tmp_path: Path) -> None:
+    pack = pack_of(tmp_path / "wrong.pack", tiny_network(), {"only": 0.5}, wrong_probe=True)
+    assert [check.difference.passes for check in verify_pack(pack)] == [False]

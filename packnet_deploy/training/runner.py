@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, missing_package
-from packnet_deploy.export.session import DEVICES
 from packnet_deploy.runners.contract import Float32Array, check_images, check_task
+from packnet_deploy.runners.session import DEVICES
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,151 @@
+"""Opening and running graphs in ONNX Runtime the same way everywhere: quiet, on a stated device, with clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.runners.contract import IMAGES, Float32Array
+from packnet_deploy.runners.exported import external_tensors
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def open_session(
+    model: Path | bytes,
+    device: str = "cpu",
+    threads: int | None = None,
+    lent: Mapping[str, onnxruntime.OrtValue] | None = None,
+) -> onnxruntime.InferenceSession:
+    """Load a graph into ONNX Runtime.
+
+    Args:
+        model: an ONNX file, or a serialised model without external data.
+        device: ``cpu``, ``cuda``, or ``auto`` (CUDA when ONNX Runtime has it, else the CPU).
+        threads: intra-op threads; ONNX Runtime's own choice when None.
+        lent: initialisers that the session reads where they lie, instead of its own from the file, and that must
+            outlive it. Then nothing is computed from initialisers at load, which would copy them, and sessions opened
+            like this share one arena for what they compute at a run.
+
+    Raises:
+        ArtefactError: ONNX Runtime refuses the graph.
+        EnvironmentFault: ``cuda`` was asked for and is not to be had.
+    """
+    import onnxruntime
+
+    if device not in DEVICES:
+        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    onnxruntime.set_default_logger_severity(4)  # what fails is raised, and reported as one line
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    more: dict[str, Any] = {}
+    if lent is not None:
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False  # a pattern is one block per session, as large as all its activations
+        for name, value in lent.items():
+            options.add_initializer(name, value)
+        more["disabled_optimizers"] = ["ConstantFolding"]
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    name = str(model) if isinstance(model, Path) else "the graph in memory"
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model) if isinstance(model, Path) else model, options, providers=providers, **more
+        )
+    except Exception as error:  # onnxruntime raises a family of pybind exceptions without a common base
+        raise ArtefactError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it: {_reason(error)}") from error
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise EnvironmentFault(
+            "device cuda: ONNX Runtime could not start its CUDA provider here (no GPU, driver or CUDA libraries); "
+            "use --device cpu, or check the machine with nvidia-smi"
+        )
+    return session
+
+
+def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]) -> Float32Array:
+    """The logits of one request.
+
+    Raises:
+        ArtefactError: ONNX Runtime cannot run the graph.
+    """
+    try:
+        (logits,) = session.run(None, dict(feeds))
+    except Exception as error:  # as above
+        raise ArtefactError(f"ONNX Runtime cannot run the graph: {_reason(error)}") from error
+    return np.asarray(logits)
+
+
+def run_skeleton(graph: bytes, tensors: Mapping[str, Float32Array], images: Float32Array) -> Float32Array:
+    """Logits ``[images, classes]`` of a weight-free graph whose inputs are ``images`` and every tensor by name."""
+    return run_session(open_session(graph), {IMAGES: images, **tensors})
+
+
+class MappedBank:
+    """Bank and ranks of a ``shared`` folder, mapped into memory once and lent to every session that runs on them.
+
+    The sessions then hold nothing of their own but heads and biases, and compute their masks at each run, as a selector
+    does. The mapping is read-only and backed by the files, so several processes share the very same pages. Keep it as
+    long as any session that was lent from it.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[Path, npt.NDArray[np.uint8]] = {}
+        self._values: dict[tuple[Path, int], onnxruntime.OrtValue] = {}
+
+    def of(self, path: Path) -> dict[str, onnxruntime.OrtValue]:
+        """The initialisers to lend to the graph at ``path``, by name.
+
+        Raises:
+            UsageError: the graph keeps everything to itself: it is not of layout ``shared``.
+            ArtefactError: its data is missing or does not fit.
+        """
+        import onnxruntime
+
+        lent = {}
+        for tensor in external_tensors(path):
+            key = (tensor.file.resolve(), tensor.offset)
+            if key not in self._values:
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+                content = self._map(key[0])[tensor.offset : tensor.offset + tensor.length]
+                if content.size != np.prod(tensor.shape, dtype=np.int64) * dtype.itemsize:
+                    raise ArtefactError(f"{path}: tensor '{tensor.name}': {content.size:,} bytes do not fill its shape")
+                array: npt.NDArray[Any] = content.view(dtype).reshape(tensor.shape)
+                self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            lent[tensor.name] = self._values[key]
+        if not lent:
+            raise UsageError(f"{path}: it shares no bank with others; export with --layout shared")
+        return lent
+
+    def _map(self, file: Path) -> npt.NDArray[np.uint8]:
+        if file not in self._files:
+            self._files[file] = np.memmap(file, np.uint8, "r")
+        return self._files[file]
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@cache
+def _share_arena() -> None:
+    """Make the arena of this process that sessions may share; ONNX Runtime takes one only."""
+    import onnxruntime
+
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(where, None)
