@@ -1,0 +1,17 @@
+"""Running tasks, whatever runs them, and holding what they answer against what they should. Needs the pack alone.
+
+    contract.py     what every runner promises; what graphs and engines call their ends
+    comparison.py   how far two sets of logits lie apart, or two runners over many images
+
+    session.py      graphs in ONNX Runtime, and a bank mapped into memory for several of them
+    exported.py     what exported files say about themselves
+    onnx.py         the runner of exported files
+    pack.py         the runner of a pack as it is
+    verify.py       a whole pack, from the pack alone
+
+PyTorch's runner is training/runner.py, TensorRT's trt/runner.py.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,6 +21,7 @@ Networks and images:
     inference.py    forwards outside of training
     trace.py        a network's graph as ONNX, every weight an input
     clean.py        that graph as one would write it by hand
+    runner.py       one task at a time behind the runners' contract
     pooling.py      adaptive pooling for a known image size
     loader.py       batches for training and for measuring while training
     augment.py      what training does to images

@@ -1,0 +1,10 @@
+from .comparison import Agreement as Agreement
+from .comparison import Difference as Difference
+from .comparison import agreement as agreement
+from .comparison import compare as compare
+from .contract import Runner as Runner
+from .exported import model_files as model_files
+from .exported import tasks_in as tasks_in
+from .onnx import OnnxRunner as OnnxRunner
+from .pack import PackRunner as PackRunner
+from .verify import verify_pack as verify_pack
