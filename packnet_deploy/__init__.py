@@ -11,7 +11,9 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     runners/       running tasks by one contract: ONNX Runtime, TensorRT, PyTorch
     bench/         measuring what was exported and built
     doctor/        what this machine can build and run
-    experiments/   from recipes to runs, from runs to reports
+    gpu_report/    everything that takes a GPU, checked and measured on one
+    experiments/   from recipes to runs, from runs to what they show
+    reports/       pages of texts, tables and figures, as HTML and Markdown
     cli/           the ``packnet`` command
     __main__.py    ``python -m packnet_deploy`` is ``packnet``
 """

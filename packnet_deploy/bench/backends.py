@@ -77,7 +77,7 @@ def opened(job: Job) -> AbstractContextManager[Held]:
 
 @contextmanager
 def _onnxruntime(job: Job) -> Iterator[Held]:
-    mapped = job.strategy == "mapped"
+    mapped = job.way == "mapped"
     models = {task: Path(path) for task, path in job.models.items()}
     device = "cpu" if mapped else job.options.device
     with OnnxRunner(models, device, job.options.threads, mapped=mapped) as runner:
@@ -88,7 +88,7 @@ def _onnxruntime(job: Job) -> Iterator[Held]:
 @contextmanager
 def _tensorrt(job: Job) -> Iterator[Held]:
     paths = {task: Path(path) for task, path in job.models.items()}
-    plan = paths if job.strategy == "together" else next(iter(paths.values()))
+    plan = paths if job.way == "together" else next(iter(paths.values()))
     with TensorrtRunner(plan, Path(job.pack), cuda_graph=job.cuda_graph) as runner:
         sidecars = {task: runner.engine(task).sidecar for task in paths}
         most = min(sidecar.batch.most for sidecar in sidecars.values())

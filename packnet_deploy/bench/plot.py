@@ -9,9 +9,9 @@ from typing import Any
 
 from packnet_deploy.bench.report import IN_TURN, NO_COPIES, REPEATED, BenchReport, Measurement
 from packnet_deploy.errors import EnvironmentFault, UsageError, missing_package
+from packnet_deploy.reports.drawing import COLOURS, save_figure
 
 SUFFIXES = (".svg", ".png", ".pdf")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#5E4FA2")  # Okabe and Ito's
 MARKS = {IN_TURN: ("o", COLOURS[0]), REPEATED: ("s", COLOURS[2]), NO_COPIES: ("^", COLOURS[1])}
 WIDTH = 0.24  # of a lane, of which each way has some
 MB = 1e6
@@ -40,28 +40,26 @@ def draw(report: BenchReport, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     FigureCanvasAgg(figure)
     throughput, latency, switch, memory = figure.subplots(2, 2).flat
-    measured = [m for m in report.measurements if m.strategy != "separate"] or list(report.measurements)
+    measured = [m for m in report.measurements if m.way != "separate"] or list(report.measurements)
     names = [m.label if len(m.tasks) > 1 else f"{m.label}, {m.tasks[0]}" for m in measured]
     _throughput(throughput, measured, names)
     _latency(latency, measured, names)
     _switches(switch, measured, names)
     _footprint(memory, measured, names)
     figure.suptitle(str(report.machine), fontsize=7, wrap=True)
-    with rc_context({"svg.hashsalt": "packnet", "svg.fonttype": "none"}):  # the same figures, the same file
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path, "packnet", path.suffix.removeprefix("."))
 
 
 def _throughput(axes: Any, measured: list[Measurement], names: list[str]) -> None:
-    kinds = list(dict.fromkeys((one.strategy, one.backend) for one in measured))
+    kinds = list(dict.fromkeys((one.way, one.backend) for one in measured))
     for one, name in zip(measured, names, strict=True):
-        colour = COLOURS[kinds.index((one.strategy, one.backend)) % len(COLOURS)]
+        colour = COLOURS[kinds.index((one.way, one.backend)) % len(COLOURS)]
         rows = one.timings(REPEATED) or one.timings(IN_TURN)
         sizes = sorted({row.batch for row in rows})
         rates = [median(row.timing.images_per_s for row in rows if row.batch == size) for size in sizes]

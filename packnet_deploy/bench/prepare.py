@@ -9,9 +9,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from packnet_deploy.bench.job import Job
+from packnet_deploy.bench.job import Job, jobs_of_exports
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH, BenchOptions
-from packnet_deploy.bench.plan import plan_jobs
 from packnet_deploy.errors import UsageError, missing_package
 from packnet_deploy.export.api import export_selector, export_task
 from packnet_deploy.export.folder import export_shared
@@ -57,7 +56,7 @@ def jobs_of_models(models: Sequence[Path], options: BenchOptions) -> tuple[Job, 
             if name in files:
                 raise UsageError(f"models: '{name}' is in {files[name]} and in {path}; expected each name once")
             files[name] = path
-    return plan_jobs(files, options)
+    return jobs_of_exports(files, options)
 
 
 def jobs_of_plans(plans: Sequence[Path], pack: Pack, tasks: Sequence[str], options: BenchOptions) -> tuple[Job, ...]:
@@ -96,7 +95,7 @@ def jobs_of_plans(plans: Sequence[Path], pack: Pack, tasks: Sequence[str], optio
             files |= dict.fromkeys(_files(pack))
         jobs += [
             Job(
-                strategy="together" if switch == "none" else switch,
+                way="together" if switch == "none" else switch,
                 models={task: str(path) for task, path in chosen.items()},
                 files=tuple(map(str, files)),
                 options=options,
@@ -153,12 +152,12 @@ def _exported(pack: Pack, names: Sequence[str], folder: Path, options: BenchOpti
     dense_options = ExportOptions(precision=precision)
     dense = {name: export_task(pack, name, folder / f"{name}.onnx", dense_options).files[0] for name in names}
     if len(names) == 1:
-        return plan_jobs(dense, options)
+        return jobs_of_exports(dense, options)
     shared = {name: folder / "shared" / f"{name}.onnx" for name in names}
     export_shared(pack, names, folder / "shared", ExportOptions(layout="shared", precision=precision))
     export_selector(pack, folder / "selector.onnx", ExportOptions(layout="selector", precision=precision))
     selector = dict.fromkeys(names, folder / "selector.onnx")
-    return plan_jobs(dense, options, {"shared": shared, "mapped": shared, "selector": selector})
+    return jobs_of_exports(dense, options, {"shared": shared, "mapped": shared, "selector": selector})
 
 
 def _built(pack: Pack, names: Sequence[str], folder: Path, backend: str, options: BenchOptions) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from packnet_deploy.bench.job import WAYS, way_label
 from packnet_deploy.bench.machine import Machine
 from packnet_deploy.bench.options import ONNXRUNTIME, BenchOptions
 from packnet_deploy.bench.timing import Timing
@@ -15,15 +16,7 @@ from packnet_deploy.bench.timing import Timing
 IN_TURN, REPEATED, NO_COPIES = "in turn", "repeated", "no copies"
 
 DEFINITIONS = {
-    "separate": "each task's session alone in a process of its own",
-    "together": "one session per task, or one engine (switch none), all held in one process, requests in turn over "
-    "the tasks",
-    "shared": "as together, of a folder of layout shared",
-    "mapped": "as shared, but its bank mapped into memory once for all sessions and masked at each run",
-    "selector": "one session or engine for all tasks, masked at each run, requests in turn over the tasks",
-    "refit": "one engine, given the weights of the task that is asked for; requests in turn over the tasks",
-    "bind": "as refit, but the weights are the engine's inputs, in a buffer that is rewritten",
-    "lend": "one network in PyTorch, lent the weights of the task that is asked for; requests in turn over the tasks",
+    **WAYS,
     "cuda_graph": "each batch is one CUDA graph from its second time on; refit captures it anew after each switch, so "
     "that in turn it runs none",
     "how": "in turn: requests in turn over the tasks, so a switch is in each; repeated: one task again and again, no "
@@ -63,7 +56,7 @@ class Measurement:
     does not tell or no GPU was used, and may be negative when the process gave memory back.
     """
 
-    strategy: str
+    way: str
     tasks: tuple[str, ...]
     file_bytes: int
     load_ms: float
@@ -88,17 +81,12 @@ class Measurement:
 
     @property
     def label(self) -> str:
-        """Strategy, backend where it is not ONNX Runtime, and CUDA graph."""
-        return way_label(self.strategy, self.backend, cuda_graph=self.cuda_graph)
+        """Way, backend where it is not ONNX Runtime, and CUDA graph."""
+        return way_label(self.way, self.backend, cuda_graph=self.cuda_graph)
 
     def timings(self, how: str) -> tuple[Latency, ...]:
         """Those of one kind."""
         return tuple(row for row in self.latencies if row.how == how)
-
-
-def way_label(strategy: str, backend: str, *, cuda_graph: bool = False) -> str:
-    """A way to serve tasks in a few words."""
-    return " ".join([strategy, *([backend] if backend != ONNXRUNTIME else []), *(["graph"] if cuda_graph else [])])
 
 
 @dataclass(frozen=True)
@@ -128,19 +116,19 @@ class BenchReport:
         return {"definitions": DEFINITIONS, "stable": self.stable, **asdict(self)}
 
     def to_csv(self) -> str:
-        """One line per strategy, task and batch size. A process's own figures are repeated on each of its lines;
+        """One line per way, task and batch size. A process's own figures are repeated on each of its lines;
         the machine, the options and the definitions are in the JSON only."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         process = ("file_bytes", "load_ms", "load_memory_bytes", "run_memory_bytes", "gpu_memory_bytes")
         timed = tuple(Timing.__dataclass_fields__)
-        way = ("switch_p50_ms", "switch_p99_ms", "backend", "cuda_graph")
-        writer.writerow(("strategy", "task", "provider", "batch", *timed, *process, *way, "how"))
+        switching = ("switch_p50_ms", "switch_p99_ms", "backend", "cuda_graph")
+        writer.writerow(("way", "task", "provider", "batch", *timed, *process, *switching, "how"))
         for measured, row in self.rows():
             switch = measured.switch
             writer.writerow(
                 [
-                    *(measured.strategy, row.task, measured.providers[row.task], row.batch),
+                    *(measured.way, row.task, measured.providers[row.task], row.batch),
                     *(getattr(row.timing, name) for name in timed),
                     *(getattr(measured, name) for name in process),
                     *((None, None) if switch is None else (switch.p50_ms, switch.p99_ms)),

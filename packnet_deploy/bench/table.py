@@ -7,9 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from packnet_deploy.bench.job import WAYS
 from packnet_deploy.bench.memory import spare_bytes, spare_gpu_bytes
 from packnet_deploy.bench.report import IN_TURN, BenchReport, Measurement
-from packnet_deploy.bench.strategies import WAYS, Strategy, recommend, strategies
+from packnet_deploy.bench.ways import Way, recommend, ways_of
 
 MB = 1e6
 
@@ -20,7 +21,7 @@ def bench_tables(report: BenchReport) -> Group:
     parts: list[RenderableType] = [_footprint(report), _latency(report)]
     if any(measured.switch for measured in report.measurements):
         parts.append(_switches(report))
-    if ways := strategies(report.measurements):
+    if ways := ways_of(report.measurements):
         best = recommend(ways, spare_bytes(), spare_gpu_bytes() if _uses_gpu(report) else None)
         parts += [_ways(ways), Text(f"for requests that alternate between tasks: {best}")]
     parts += [Text(f"note: {note}", style="yellow") for note in report.notes]
@@ -77,7 +78,7 @@ def _switches(report: BenchReport) -> Table:
     return table
 
 
-def _ways(ways: list[Strategy]) -> Table:
+def _ways(ways: list[Way]) -> Table:
     gpu = any(way.gpu_memory_bytes is not None for way in ways)
     names = dict.fromkeys(way.name for way in ways)
     table = _table(

@@ -1,6 +1,6 @@
 """Timing calls: warm-up, repeated runs within a budget, percentiles, and whether the figures can be trusted.
 
-What is called, and in which process, is the business of ``worker`` and ``plan``.
+What is called, and in which process, is the business of ``worker`` and ``run``.
 """
 
 from __future__ import annotations

@@ -1,17 +1,12 @@
 """One measurement in this process: load what a job names, run it, say what it took.
 
-Started by ``plan`` in a fresh process, with the job as JSON on stdin and the answer as JSON on stdout. Works without
-PyTorch, unless that is what is measured.
+Called by ``run`` in a fresh process. Works without PyTorch, unless that is what is measured.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from statistics import median
@@ -25,7 +20,7 @@ from packnet_deploy.bench.memory import gpu_bytes_used, resident_bytes
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.report import NO_COPIES, REPEATED, Latency, Measurement
 from packnet_deploy.bench.timing import Timing, summarise, time_in_turn
-from packnet_deploy.errors import PackNetError, UsageError
+from packnet_deploy.errors import UsageError
 from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.flavour import FLAVOURS
 
@@ -49,7 +44,7 @@ def measure(job: Job) -> Measurement:
         latencies, switch_ms = _latencies(held, images, options)
         switch = _switch(held, options) if held.switch is not None and len(job.models) > 1 else None
         return Measurement(
-            strategy=job.strategy,
+            way=job.way,
             tasks=held.tasks,
             file_bytes=file_bytes,
             load_ms=load_ms,
@@ -153,20 +148,6 @@ def _growth(before: int | None, now: int | None) -> int | None:
     return None if now is None or before is None else now - before
 
 
-def main() -> None:
-    """Answer one job: ``{"measurement": …}``, or ``{"error": class name, "message": one line}``."""
-    answer_fd = os.dup(1)  # whatever libraries print to stdout goes to stderr, the answer stays clean
-    os.dup2(2, 1)
-    try:
-        answer: dict[str, Any] = {"measurement": asdict(measure(Job.from_json(json.load(sys.stdin))))}
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except PackNetError as error:
-        traceback.print_exc()
-        answer = {"error": type(error).__name__, "message": str(error)}
-    except Exception as error:
-        traceback.print_exc()
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        answer = {"error": "PackNetError", "message": message}
-    with open(answer_fd, "w", encoding="utf-8") as out:
-        json.dump(answer, out)
+def answer(job: Mapping[str, Any]) -> dict[str, Any]:
+    """``measure``, from JSON to JSON."""
+    return asdict(measure(Job.from_json(job)))

@@ -1,4 +1,27 @@
-"""The ``packnet`` command: one small file per command, each loaded only when it is called."""
+"""The ``packnet`` command.
+
+One small file per command, each loaded only when it is called, and what they share.
+
+    app.py          the commands by name; where errors become lines and exit codes
+    flags.py        flags from a command's options
+    packs.py        which pack a command is about
+    show.py         tables and figures for the terminal
+    progress.py     how training goes, for the terminal
+
+    train.py        packnet train
+    inspect.py      packnet inspect
+    verify.py       packnet verify
+    against.py      the same against what was exported or built
+    export.py       packnet export
+    build.py        packnet build
+    evaluate.py     packnet eval
+    bench.py        packnet bench
+    doctor.py       packnet doctor, and its GPU report
+    delta.py        packnet delta
+    experiment.py   packnet experiment
+    report.py       packnet report
+    demo.py         packnet demo
+"""
 
 from packnet_deploy.cli.app import main
 

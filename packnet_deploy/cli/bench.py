@@ -44,8 +44,8 @@ def command(
     sidecars, with --pack); or a pack's tasks, on each --backend: exported in every layout, built with every --switch,
     in a temporary folder; with a recommendation for this machine.
     """
-    from packnet_deploy.bench.plan import run_jobs
     from packnet_deploy.bench.plot import check_plot, draw
+    from packnet_deploy.bench.run import run_jobs
     from packnet_deploy.cli.show import console
 
     options = BenchOptions(**given(context, BenchOptions))
@@ -60,10 +60,10 @@ def command(
         )
     if as_json:
         from packnet_deploy.bench.memory import spare_bytes, spare_gpu_bytes
-        from packnet_deploy.bench.strategies import recommend, strategies
+        from packnet_deploy.bench.ways import recommend, ways_of
 
         document = report.to_json()
-        if ways := strategies(report.measurements):
+        if ways := ways_of(report.measurements):
             recommended = recommend(ways, spare_bytes(), spare_gpu_bytes())
             document |= {"ways": [asdict(way) for way in ways], "recommended": recommended}
         click.echo(json.dumps(document, indent=2))

@@ -17,7 +17,7 @@ def command() -> None:
     Leaves quickstart.pack and one ONNX file a task. Run again, it keeps the pack that is there and does the rest anew.
     """
     from packnet_deploy.bench.options import BenchOptions
-    from packnet_deploy.bench.plan import run_bench
+    from packnet_deploy.bench.run import run_bench
     from packnet_deploy.cli.evaluate import measure
     from packnet_deploy.cli.show import console, percent, size, table
     from packnet_deploy.cli.train import train_all
@@ -45,7 +45,7 @@ def command() -> None:
     latency = {
         (row.task, row.batch): row.timing.p50_ms
         for measured in bench.measurements
-        if measured.strategy == "separate"
+        if measured.way == "separate"
         for row in measured.latencies
     }
     for entry in pack.tasks:

@@ -67,7 +67,7 @@ def _show(diagnosis: Diagnosis) -> None:
 
 
 def _report(folder: Path, as_json: bool) -> None:
-    from packnet_deploy.doctor.gpu_report import JSON, MARKDOWN, gpu_report
+    from packnet_deploy.gpu_report.report import JSON, MARKDOWN, gpu_report
 
     def say(done: int, count: int, name: str) -> None:
         click.echo(f"{done + 1} of {count}: {name}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packnet_deploy.doctor.packages import Package
+from packnet_deploy.doctor.installed import Package
 from packnet_deploy.trt.flavour import EXTRAS, FLAVOURS
 from packnet_deploy.trt.sidecar import Gpu
 
@@ -64,7 +64,7 @@ class Findings:
 
     Attributes:
         no_gpu: why there is no GPU; "" where there is one.
-        tools: by name (``tools.COMMANDS``), what each says of itself; "" where it is not there.
+        tools: by name (``installed.COMMANDS``), what each says of itself; "" where it is not there.
     """
 
     packages: Mapping[str, Package]

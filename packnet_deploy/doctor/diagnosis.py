@@ -7,8 +7,7 @@ from typing import Any
 
 from packnet_deploy.bench.machine import Machine, describe_machine
 from packnet_deploy.doctor.abilities import Ability, Findings, Gap, abilities
-from packnet_deploy.doctor.packages import find_packages
-from packnet_deploy.doctor.tools import find_tools
+from packnet_deploy.doctor.installed import find_packages, find_tools
 from packnet_deploy.trt.sidecar import Gpu
 
 

@@ -1,4 +1,4 @@
-"""What is found out about each package, by using it. Each probe runs in a process of its own; ``packages`` starts it.
+"""What is found out about each package, by using it. Each probe runs in a process of its own; ``installed`` starts it.
 
 A package may be there and yet not work: a library that it lacks, a wheel of another CUDA, a crash at import. So every
 probe imports it for real, and goes as far as can be gone without a GPU.
@@ -7,9 +7,6 @@ probe imports it for real, and goes as far as can be gone without a GPU.
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -112,13 +109,6 @@ PROBES: dict[str, tuple[str, Callable[[], Found]]] = {
 }
 
 
-def main() -> None:
-    """Answer one probe: ``{"found": …}``, or ``{"problem": one line}``."""
-    answer_fd = os.dup(1)  # whatever libraries print to stdout goes to stderr, the answer stays clean
-    os.dup2(2, 1)
-    try:
-        answer: Found = {"found": PROBES[sys.argv[-1]][1]()}
-    except Exception as error:
-        answer = {"problem": " ".join(f"{type(error).__name__}: {error}".split())}
-    with open(answer_fd, "w", encoding="utf-8") as out:
-        json.dump(answer, out)
+def probe(name: str) -> Found:
+    """What the probe of ``PROBES`` finds here; raises whatever it meets."""
+    return PROBES[name][1]()

@@ -13,13 +13,12 @@ from packnet_deploy.experiments.analyses import (
     errors_by_moment,
     errors_by_position,
 )
-from packnet_deploy.experiments.blocks import Picture
 from packnet_deploy.experiments.results import MOMENTS, Evidence
 from packnet_deploy.experiments.statistics import Summary, summary
+from packnet_deploy.reports.blocks import Picture
+from packnet_deploy.reports.drawing import COLOURS, save_figure
 
-# Okabe and Ito's colours, which remain distinct for the colour-blind; grey is for what nobody owns.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#5E4FA2")
-FREE_COLOUR = "#E4E4E4"
+FREE_COLOUR = "#E4E4E4"  # grey, for what nobody owns
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -32,7 +31,6 @@ _STYLE: Any = {
     "axes.titlesize": 9,
     "grid.color": "#E6E6E6",
     "legend.frameon": False,
-    "svg.fonttype": "none",
 }
 _WIDTH = 7.6  # inches; the text column of the HTML
 _NAMES_SHOWN = 40  # layers whose names fit under a figure
@@ -226,6 +224,6 @@ def _svg(figure: Any, name: str) -> str:
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context(_STYLE):
+        save_figure(figure, text, name)
     return text.getvalue()

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.experiments import figures, tables
-from packnet_deploy.experiments.blocks import Block, Picture, Section, Table, Text
 from packnet_deploy.experiments.folder import ExperimentsFolder
-from packnet_deploy.experiments.html import html_page
-from packnet_deploy.experiments.markdown import markdown_text
 from packnet_deploy.experiments.paper import PaperFigures, paper_figures
 from packnet_deploy.experiments.results import Evidence, gather
 from packnet_deploy.pack.atomic import replacing
+from packnet_deploy.reports.blocks import Block, Page, Picture, Section, Table, Text
+from packnet_deploy.reports.html import html_page
+from packnet_deploy.reports.markdown import FIGURES, figure_file, markdown_text
 
 PAPER_SCALE = "paper"  # where networks and images are the paper's own, and its figures may stand beside ours
-FIGURES = "figures"
 
 
 def write_report(folder: Path, output: Path) -> list[Path]:
@@ -37,18 +36,20 @@ def write_report(folder: Path, output: Path) -> list[Path]:
     sections = [section_of(gather(kept, plan), plan["file"]) for plan in kept.plans()]
     if any(section.name == output.stem for section in sections):
         raise UsageError(f"-o {output}: that is the name of one experiment's own report; choose another")
-    pages = {output.stem: sections} | {section.name: [section] for section in sections}
+    combined = sections[0].title if len(sections) == 1 else "Experiments"
+    pages = {output.stem: Page(combined, tuple(sections))}
+    pages |= {section.name: Page(section.title, (section,)) for section in sections}
     output.parent.mkdir(parents=True, exist_ok=True)
     (output.parent / FIGURES).mkdir(exist_ok=True)
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Picture):
-                _write(output.parent / _figure_file(section, block), block.svg)
+                _write(output.parent / figure_file(section, block), block.svg)
     written = []
-    for stem, shown in pages.items():
+    for stem, page in pages.items():
         html = output if stem == output.stem else output.with_name(f"{stem}.html")
-        _write(html, html_page(shown))
-        _write(html.with_suffix(".md"), markdown_text(shown, _figure_file))
+        _write(html, html_page(page))
+        _write(html.with_suffix(".md"), markdown_text(page))
         written += [html, html.with_suffix(".md")]
     return written
 
@@ -112,10 +113,6 @@ def _warned(evidence: Evidence) -> list[str]:
         for task, lines in result.warnings.items()
         for line in lines
     ]
-
-
-def _figure_file(section: Section, picture: Picture) -> str:
-    return f"{FIGURES}/{section.name}-{picture.name}.svg"
 
 
 def _write(path: Path, text: str) -> None:

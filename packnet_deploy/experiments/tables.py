@@ -14,10 +14,10 @@ from packnet_deploy.experiments.analyses import (
     errors_by_moment,
     errors_by_position,
 )
-from packnet_deploy.experiments.blocks import Cell, Head, Row, Table
 from packnet_deploy.experiments.paper import PaperFigures
 from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
 from packnet_deploy.experiments.statistics import summary
+from packnet_deploy.reports.blocks import Cell, Head, Row, Table
 
 NONE = "-"
 _NOTATION = "top-1 error in percent (top-5 in brackets), mean of n runs ± sample standard deviation"

@@ -53,7 +53,7 @@ def options() -> BenchOptions:
 @pytest.fixture
 def report() -> BenchReport:
     alone = Measurement(
-        strategy="separate",
+        way="separate",
         tasks=("birds",),
         file_bytes=12_300_000,
         load_ms=45.0,
@@ -65,7 +65,7 @@ def report() -> BenchReport:
     )
     together = dataclasses.replace(
         alone,
-        strategy="together",
+        way="together",
         tasks=("birds", "flowers"),
         load_memory_bytes=None,
         run_memory_bytes=None,
@@ -88,7 +88,7 @@ def engines(report: BenchReport) -> BenchReport:
     )
     refit = dataclasses.replace(
         report.measurements[0],
-        strategy="refit",
+        way="refit",
         tasks=("birds", "flowers"),
         providers=dict.fromkeys(("birds", "flowers"), "TensorRT-RTX"),
         latencies=rows,

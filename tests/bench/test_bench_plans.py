@@ -10,12 +10,13 @@ import pytest
 from stand_in import GPU, StandInDevice, StandInTensorRT
 from stand_in_plans import growing_pack, write_plan
 
-from packnet_deploy.bench import backends, plan, prepare, worker
+from packnet_deploy.bench import backends, prepare, worker
+from packnet_deploy.bench import run as running
 from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.prepare import jobs_of_pack, jobs_of_plans, split_files
 from packnet_deploy.bench.report import IN_TURN, NO_COPIES, REPEATED, Measurement
-from packnet_deploy.bench.strategies import strategies
+from packnet_deploy.bench.ways import ways_of
 from packnet_deploy.bench.worker import measure
 from packnet_deploy.cli.app import run
 from packnet_deploy.errors import EnvironmentFault, UsageError
@@ -74,8 +75,8 @@ def plans_of(pack: Pack, folder: Path) -> list[Path]:
 
 def test_every_way_without_and_with_a_cuda_graph(pack: Pack, tmp_path: Path, devices: list[StandInDevice]) -> None:
     jobs = jobs_of_plans(plans_of(pack, tmp_path), pack, ["one", "two"], QUICK)
-    assert [(job.strategy, job.cuda_graph) for job in jobs] == [
-        (strategy, graph) for strategy in ("refit", "bind", "selector", "together") for graph in (False, True)
+    assert [(job.way, job.cuda_graph) for job in jobs] == [
+        (way, graph) for way in ("refit", "bind", "selector", "together") for graph in (False, True)
     ]
     assert all(list(job.models) == ["one", "two"] and job.backend == "tensorrt" for job in jobs)
     assert Job.from_json(json.loads(json.dumps(dataclasses.asdict(jobs[0])))) == jobs[0]
@@ -87,15 +88,15 @@ def test_every_way_without_and_with_a_cuda_graph(pack: Pack, tmp_path: Path, dev
 
 
 @pytest.mark.parametrize("graph", [False, True])
-@pytest.mark.parametrize("strategy", ["refit", "bind", "selector", "together"])
+@pytest.mark.parametrize("way", ["refit", "bind", "selector", "together"])
 def test_what_is_measured_of_an_engine(
-    pack: Pack, tmp_path: Path, devices: list[StandInDevice], strategy: str, graph: bool
+    pack: Pack, tmp_path: Path, devices: list[StandInDevice], way: str, graph: bool
 ) -> None:
     jobs = jobs_of_plans(plans_of(pack, tmp_path), pack, ["one", "two"], QUICK)
-    (job,) = (job for job in jobs if (job.strategy, job.cuda_graph) == (strategy, graph))
+    (job,) = (job for job in jobs if (job.way, job.cuda_graph) == (way, graph))
     found = measure(job)
     assert Measurement.from_json(json.loads(json.dumps(dataclasses.asdict(found)))) == found
-    assert found.label == f"{strategy} tensorrt{' graph' if graph else ''}"
+    assert found.label == f"{way} tensorrt{' graph' if graph else ''}"
     assert set(found.providers.values()) == {"TensorRT"}
     assert found.file_bytes == sum(Path(file).stat().st_size for file in job.files)
     assert found.notes == (f"{found.label}: batches of 8 go in parts of 4, the most the plan takes",)
@@ -104,12 +105,12 @@ def test_what_is_measured_of_an_engine(
     kinds = {how: [(row.batch, row.task) for row in found.timings(how)] for how in (IN_TURN, REPEATED, NO_COPIES)}
     both = [(batch, task) for batch in (2, 8) for task in ("one", "two")]
     assert kinds[IN_TURN] == both
-    assert kinds[REPEATED] == ([] if strategy == "together" else both)
+    assert kinds[REPEATED] == ([] if way == "together" else both)
     assert kinds[NO_COPIES] == both[:2], "what goes in parts is no one batch"
-    assert (found.switch is None) == (strategy == "together")
+    assert (found.switch is None) == (way == "together")
     assert found.switch is None or found.switch.runs == 3 * 2, "each of two tasks thrice"
     assert found.switch_ms is not None
-    assert len(devices) == (2 if strategy == "together" else 1)
+    assert len(devices) == (2 if way == "together" else 1)
     assert all(device.closed for device in devices)
 
 
@@ -142,7 +143,7 @@ def test_the_switch_alone_changes_the_task_each_time(pack: Pack, tmp_path: Path,
 
 def test_the_ways_are_compared(pack: Pack, tmp_path: Path, devices: list[StandInDevice]) -> None:
     jobs = jobs_of_plans(plans_of(pack, tmp_path), pack, ["one", "two"], dataclasses.replace(QUICK, batch_sizes=(2,)))
-    ways = strategies([measure(job) for job in reversed(jobs)])
+    ways = ways_of([measure(job) for job in reversed(jobs)])
     assert [way.label for way in ways] == [
         f"{name} tensorrt{graph}" for name in ("together", "selector", "refit", "bind") for graph in ("", " graph")
     ]
@@ -166,7 +167,7 @@ def test_plans_are_built_from_the_pack(
         ("tensorrt", "none", "three", "fp16", 2, 8),
         ("tensorrt", "bind", None, "fp16", 2, 8),
     ]
-    assert [(job.strategy, list(job.models)) for job in jobs[::2]] == [
+    assert [(job.way, list(job.models)) for job in jobs[::2]] == [
         ("together", ["one", "three"]),
         ("bind", ["one", "three"]),
     ]
@@ -218,7 +219,7 @@ def test_the_command_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """From files to tables, JSON, CSV and a picture; the measuring in this process, where the stand-ins are."""
-    monkeypatch.setattr(plan, "run_job", measure)
+    monkeypatch.setattr(running, "run_job", measure)
     monkeypatch.chdir(tmp_path)
     plans = [str(path) for path in plans_of(pack, tmp_path)]
     dense = export_task(pack, "one", tmp_path / "one.onnx").files[0]

@@ -39,7 +39,7 @@ def test_a_report_is_stable_when_every_timing_is(report: BenchReport) -> None:
 
 def test_csv_has_a_line_for_each_timing(report: BenchReport) -> None:
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
-    assert [(row["strategy"], row["task"], row["batch"], row["provider"]) for row in rows] == [
+    assert [(row["way"], row["task"], row["batch"], row["provider"]) for row in rows] == [
         ("separate", "birds", "1", CPU),
         ("separate", "birds", "32", CPU),
         ("together", "birds", "1", "CUDAExecutionProvider"),
@@ -86,7 +86,7 @@ def test_engines_survive_the_way_between_processes_and_into_csv(engines: BenchRe
     rows = list(csv.DictReader(io.StringIO(engines.to_csv())))
     assert {row["how"] for row in rows[:4]} == {IN_TURN}
     last = rows[-1]
-    told = ("strategy", "backend", "cuda_graph", "how", "p50_ms", "switch_p50_ms", "switch_p99_ms", "gpu_memory_bytes")
+    told = ("way", "backend", "cuda_graph", "how", "p50_ms", "switch_p50_ms", "switch_p99_ms", "gpu_memory_bytes")
     assert [last[name] for name in told] == [
         "refit", "tensorrt-rtx", "True", NO_COPIES, "20.0", "0.75", "0.875", "45600000"
     ]  # fmt: skip

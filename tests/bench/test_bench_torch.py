@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from packnet_deploy.bench.options import BenchOptions
-from packnet_deploy.bench.plan import run_jobs
 from packnet_deploy.bench.prepare import jobs_of_pack
 from packnet_deploy.bench.report import IN_TURN, REPEATED
-from packnet_deploy.bench.strategies import strategies
+from packnet_deploy.bench.run import run_jobs
+from packnet_deploy.bench.ways import ways_of
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.pack import Backbone, InputSpec, Pack, append_task, create_pack
 
@@ -56,7 +56,7 @@ def test_one_network_that_is_lent_each_tasks_weights(pack: Pack, tmp_path: Path)
     assert found.switch is not None
     assert found.switch.runs == 3 * 2
     assert report.machine.versions["torch"]
-    assert [way.label for way in strategies(report.measurements)] == ["lend torch"]
+    assert [way.label for way in ways_of(report.measurements)] == ["lend torch"]
 
 
 def test_what_cannot_be_had_is_said_first(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 from export_networks import pack_of
 from torch_networks import torchvision_network
 
+from packnet_deploy.bench.job import jobs_of_exports
 from packnet_deploy.bench.machine import describe_machine
 from packnet_deploy.bench.options import BenchOptions
-from packnet_deploy.bench.plan import plan_jobs, run_job
-from packnet_deploy.bench.strategies import strategies
+from packnet_deploy.bench.run import run_job
+from packnet_deploy.bench.ways import ways_of
 from packnet_deploy.export.api import export_selector, export_task
 from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
@@ -62,8 +63,8 @@ def row(network: str, reports: list[ExportReport]) -> str:
         served = {task: report.files[0] for report in reports for task in report.tasks}
         if options.layout == "shared":
             served = {path.stem: path for path in reports[0].files if path.suffix == ".onnx"}
-        (job,) = plan_jobs({}, MEASURE, {WAYS[options.layout]: served})
-        (way,) = strategies([run_job(job)])
+        (job,) = jobs_of_exports({}, MEASURE, {WAYS[options.layout]: served})
+        (way,) = ways_of([run_job(job)])
         latency, memory = f"{way.p50_ms:.1f}", f"{(way.memory_bytes or 0) / 1e6:,.0f}"
     cells = (network, options.layout, options.precision, f"{size / 1e6:,.1f}", f"{worst:.1e}", latency, memory)
     return f"| {' | '.join(cells)} |"

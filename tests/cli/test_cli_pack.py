@@ -326,7 +326,7 @@ def test_bench_measures_and_writes_csv_and_json(packnet: Packnet, here: Path) ->
     arguments = ("--seconds", 0.02, "--batch-size", 1, "--batch-size", 2, "--threads", 1)
     result = packnet("bench", "--task", "birds", *arguments, "--json", "--csv", "b.csv")
     assert result.code == 0, result.err
-    assert {row["strategy"] for row in json.loads(result.out)["measurements"]} >= {"separate"}
+    assert {row["way"] for row in json.loads(result.out)["measurements"]} >= {"separate"}
     assert (here / "b.csv").read_text().count("birds") >= 2
     measured = packnet("bench", "--task", "birds", *arguments, "--csv", "no/such/b.csv")
     assert measured.code == 3

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from packnet_deploy.doctor.abilities import Findings, abilities
-from packnet_deploy.doctor.packages import Package
+from packnet_deploy.doctor.installed import COMMANDS, Package
 from packnet_deploy.doctor.probes import PROBES
-from packnet_deploy.doctor.tools import COMMANDS
 from packnet_deploy.trt.sidecar import Gpu
 
 H200 = Gpu("H200", "9.0", "13.0", 1 << 37)

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from packnet_deploy.experiments import figures
-from packnet_deploy.experiments.blocks import Picture
 from packnet_deploy.experiments.results import Errors, Evidence, RunResult
 from packnet_deploy.pack import LayerCapacity
+from packnet_deploy.reports.blocks import Picture
 
 Draw = Callable[[Evidence], list[Picture]]
 TASKS = ("imagenet", "birds", "cars", "flowers")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from stand_in_plans import CLASSES, first_tasks, growing_pack
 
-from packnet_deploy.doctor.engines import installed
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.export.api import export_task
+from packnet_deploy.gpu_report.engines import installed
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.onnx import OnnxRunner

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from stand_in_plans import growing_pack
 
-from packnet_deploy.doctor.masking import masking
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.gpu_report.masking import masking
 from packnet_deploy.trt.bank import load_engine_bank
 from packnet_deploy.trt.buffer import WeightBuffer
 from packnet_deploy.trt.device import Device

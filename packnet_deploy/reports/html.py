@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 from html import escape
 
-from packnet_deploy.experiments.blocks import Block, Cell, Picture, Row, Section, Table, Text
+from packnet_deploy.reports.blocks import Block, Cell, Page, Picture, Row, Section, Table, Text
 
 _STYLE = """
 :root { --ink: #1c1e21; --soft: #5f6670; --rule: #c9ced6; --paper: #7a3e00; --ground: #fbfbfa; }
@@ -42,17 +41,17 @@ figcaption { font-size: .85rem; color: var(--soft); max-width: 46rem; }
 """
 
 
-def html_page(sections: Sequence[Section]) -> str:
+def html_page(page: Page) -> str:
     """The page; with more than one section it begins with their list."""
-    title = sections[0].title if len(sections) == 1 else "Experiments"
-    several = len(sections) > 1
-    links = "".join(f'<li><a href="#{escape(s.name)}">{escape(s.title)}</a></li>' for s in sections)
-    contents = f"<nav><ul>{links}</ul></nav>" if several else ""
-    body = "".join(_section(section, heading=several) for section in sections)
+    title = escape(page.title)
+    links = "".join(f'<li><a href="#{escape(s.name)}">{escape(s.title)}</a></li>' for s in page.sections)
+    contents = f"<nav><ul>{links}</ul></nav>" if len(page.sections) > 1 else ""
+    opening = "".join(f"{_block(block)}\n" for block in page.opening)
+    body = "".join(_section(section, heading=section.title != page.title) for section in page.sections)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body><main>\n<h1>{escape(title)}</h1>\n{contents}{body}</main></body>\n</html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>\n'
+        f"<style>{_STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n{contents}{opening}{body}</main></body>\n</html>\n"
     )
 
 
@@ -81,11 +80,9 @@ def _table(table: Table) -> str:
     else:
         head = f"<tr>{corner}{labels}</tr>"
     rows = "\n".join(_row(row) for row in table.rows)
+    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
     note = f'<p class="note">{_prose(table.note)}</p>' if table.note else ""
-    return (
-        f'<div class="wide"><table><caption>{escape(table.title)}</caption><thead>{head}</thead>\n'
-        f"<tbody>{rows}</tbody></table>{note}</div>"
-    )
+    return f'<div class="wide"><table>{caption}<thead>{head}</thead>\n<tbody>{rows}</tbody></table>{note}</div>'
 
 
 def _row(row: Row) -> str:
@@ -100,7 +97,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    with_code = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", with_code)
 
 
 def _inline(svg: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from packnet_deploy.doctor.section import Cell, Section, row
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS, Precision
+from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.gpu import answer, expect_gpu
 

@@ -1,4 +1,4 @@
-"""A report as plain data: sections of texts, tables and figures. How they look is html.py's and markdown.py's."""
+"""A report as plain data: pages of sections of texts, tables and figures; ``html`` and ``markdown`` write it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a warning is set off."""
+    """A paragraph, in which `code` and **what is strong** are marked as in Markdown; a warning is set off."""
 
     text: str
     warning: bool = False
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; ``note`` stands under it."""
+    """A table; ``title`` (which may be empty) stands above it, ``note`` under it."""
 
     title: str
     corner: str
@@ -62,8 +62,17 @@ Block = Text | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """One experiment's part of a report."""
+    """A part of a page; ``name`` is what links and files of pictures call it."""
 
     name: str
     title: str
     blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one file holds: ``opening``, then sections. A section with the page's own title gets no second heading."""
+
+    title: str
+    sections: tuple[Section, ...]
+    opening: tuple[Text, ...] = ()

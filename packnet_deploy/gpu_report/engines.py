@@ -1,4 +1,4 @@
-"""TensorRT on this GPU: does it run, are the logits right, what does each way to switch cost?
+"""TensorRT on this GPU: does it run, are the logits right, what does where the bank lies cost?
 
 Every function is one section of the GPU report; ``folder`` is for its packs and plans.
 """
@@ -12,14 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from packnet_deploy.bench.job import Job
-from packnet_deploy.bench.options import ONNXRUNTIME, TORCH, BenchOptions
-from packnet_deploy.bench.plan import run_job
-from packnet_deploy.bench.prepare import jobs_of_pack
-from packnet_deploy.bench.report import IN_TURN, NO_COPIES, REPEATED, Measurement
+from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.bench.timing import summarise, time_in_turn
-from packnet_deploy.doctor.section import Cell, Section, one_line, row
 from packnet_deploy.errors import EnvironmentFault, PackNetError
+from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.check import read_plan
@@ -30,9 +26,6 @@ from packnet_deploy.trt.gpu import expect_gpu
 from packnet_deploy.trt.options import SWITCHES, BuildOptions
 
 LARGE, SMALL, SMALL_SIZE = "resnet50", "resnet18", 64
-ON_GPU = ("together", "shared", "selector", "lend")  # of the ways without TensorRT, those that run on the GPU
-BATCHES = (1, 8, 32)
-SECONDS = 0.5  # for one task at one batch size
 MB = 1e6
 
 
@@ -49,13 +42,14 @@ def installed() -> list[str]:
 
 
 def _small(folder: Path) -> Pack:
-    from packnet_deploy.doctor.samples import sample_pack
+    from packnet_deploy.gpu_report.samples import sample_pack
 
     return sample_pack(folder / "small.pack", SMALL, SMALL_SIZE)
 
 
-def _large(folder: Path) -> Pack:
-    from packnet_deploy.doctor.samples import sample_pack
+def large(folder: Path) -> Pack:
+    """A pack of three tasks as large as those that are deployed."""
+    from packnet_deploy.gpu_report.samples import sample_pack
 
     return sample_pack(folder / "large.pack", LARGE)
 
@@ -100,7 +94,7 @@ def _runs(folder: Path, pack: Pack, name: str, target: str, listed: bool) -> tup
 def parity(folder: Path) -> Section:
     """Is every task of every way to switch what the pack says?"""
     columns = ("backend", "switch", "precision", "tasks", "largest difference", "allowed")
-    pack = _large(folder)
+    pack = large(folder)
     rows = [
         row((name, switch, precision), columns, partial(_differences, folder, pack, name, switch, precision))
         for name in installed()
@@ -167,7 +161,7 @@ def which_bias(got: np.ndarray, expected: np.ndarray, bias: np.ndarray) -> tuple
 def banks(folder: Path) -> Section:
     """What does a switch cost with the bank on the GPU, and on the host?"""
     columns = ("backend", "switch", "bank", "switch p50, ms", "switch p99, ms", "GPU memory, MB")
-    pack = _large(folder)
+    pack = large(folder)
     rows = []
     for name in installed():
         for switch in ("refit", "bind"):
@@ -190,78 +184,3 @@ def _bank(folder: Path, pack: Pack, name: str, switch: str, bank: str) -> tuple[
         samples = time_in_turn(calls, warmup=3, repeats=100, seconds=5)
         timing = summarise([time for times in samples.values() for time in times], batch=1)
         return timing.p50_ms, timing.p99_ms, engine.device_bytes / MB
-
-
-WAYS = (
-    "way",
-    "in turn p50, ms",
-    "in turn p99",
-    "repeated p50",
-    "repeated p99",
-    "no copies p50",
-    "no copies p99",
-    "switch p50",
-    "switch p99",
-    f"images/s at {max(BATCHES)}",
-    "GPU memory, MB",
-    "files, MB",
-)
-
-
-def ways(folder: Path) -> Section:
-    """What does each way to serve several tasks cost?"""
-    pack, rows = _large(folder), list[tuple[Cell, ...]]()
-    for backend in (ONNXRUNTIME, TORCH, *FLAVOURS):
-        for switch in SWITCHES if backend in FLAVOURS else SWITCHES[:1]:
-            label = f"{switch} {backend}" if backend in FLAVOURS else backend
-            try:
-                jobs = _jobs(pack, folder / label.replace(" ", "-"), backend, switch)
-            except Exception as error:
-                rows.append(row((label,), WAYS, partial(_raise, error)))
-                continue
-            rows += [row((_label(job),), WAYS, partial(_way, job)) for job in jobs]
-    return Section(
-        "Ways to serve several tasks",
-        f"{LARGE}, fp32, {len(pack.tasks)} tasks; latencies at batch {min(BATCHES)}, medians over the tasks, as "
-        "`packnet bench` defines them; 'graph': each batch is one CUDA graph.",
-        WAYS,
-        tuple(rows),
-    )
-
-
-def _jobs(pack: Pack, folder: Path, backend: str, switch: str) -> list[Job]:
-    folder.mkdir()
-    device = "auto" if backend in FLAVOURS else "cuda"
-    options = BenchOptions(batch_sizes=BATCHES, seconds=SECONDS, device=device, backends=(backend,), switch=(switch,))
-    jobs = jobs_of_pack(pack, [entry.name for entry in pack.tasks], folder, options)
-    return [job for job in jobs if backend in FLAVOURS or job.strategy in ON_GPU]
-
-
-def _label(job: Job) -> str:
-    return f"{job.strategy} {job.backend}{' graph' if job.cuda_graph else ''}"
-
-
-def _way(job: Job) -> tuple[Cell, ...]:
-    return way_cells(run_job(job))
-
-
-def way_cells(measured: Measurement) -> tuple[Cell, ...]:
-    """A measurement as a row, without its label."""
-    latencies: list[Cell] = []
-    for how in (IN_TURN, REPEATED, NO_COPIES):
-        timings = [one.timing for one in measured.timings(how) if one.batch == min(BATCHES)]
-        for percent in ("p50_ms", "p99_ms"):
-            latencies.append(float(np.median([getattr(timing, percent) for timing in timings])) if timings else None)
-    rows = measured.timings(REPEATED) or measured.timings(IN_TURN)
-    rates = [one.timing.images_per_s for one in rows if one.batch == max(BATCHES)]
-    return (
-        *latencies,
-        *((None, None) if measured.switch is None else (measured.switch.p50_ms, measured.switch.p99_ms)),
-        float(np.median(rates)) if rates else None,
-        None if measured.gpu_memory_bytes is None else measured.gpu_memory_bytes / MB,
-        measured.file_bytes / MB,
-    )
-
-
-def _raise(error: Exception) -> tuple[Cell, ...]:
-    raise error

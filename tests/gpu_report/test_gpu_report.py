@@ -10,13 +10,15 @@ import pytest
 from stand_in import GPU, StandInDevice, StandInTensorRT, at
 from stand_in_plans import growing_pack, write_plan
 
-from packnet_deploy.doctor import engines, masking
-from packnet_deploy.doctor import gpu_report as reporting
-from packnet_deploy.doctor.engines import which_bias
-from packnet_deploy.doctor.section import Section, row
 from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export.precision import PRECISIONS
+from packnet_deploy.gpu_report import engines, masking
+from packnet_deploy.gpu_report import report as reporting
+from packnet_deploy.gpu_report.engines import which_bias
+from packnet_deploy.gpu_report.section import Section, row
 from packnet_deploy.pack import Pack
+from packnet_deploy.reports.blocks import Page
+from packnet_deploy.reports.markdown import markdown_text
 from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.build import BuildReport
 from packnet_deploy.trt.options import BuildOptions
@@ -74,7 +76,8 @@ def test_a_row_that_fails_says_why_and_the_others_count() -> None:
     columns = ("what", "a", "b")
     assert row(("x",), columns, lambda: (1.0, 2.0)) == ("x", 1.0, 2.0)
     assert row(("x",), columns, fails) == ("x", "not measured: no such thing", None)
-    shown = Section("T", "Q?", columns, (("a|b", 12345.6, 0.000123), ("c", None, 7))).to_markdown()
+    section = Section("T", "Q?", columns, (("a|b", 12345.6, 0.000123), ("c", None, 7)))
+    shown = markdown_text(Page("T", (section.to_blocks(),)))
     assert "| a\\|b | 12,346 | 0.000123 |" in shown
     assert "| c |  | 7 |" in shown
 
@@ -123,7 +126,7 @@ def test_parity_tells_wrong_from_not_measured(tmp_path: Path, monkeypatch: pytes
             raise CheckFailed("other logits")
         return BuildReport(path, None, {"one": Difference(0.5, 1e4)})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engines, "_large", lambda folder: growing_pack(folder / "p.pack"))
+    monkeypatch.setattr(engines, "large", lambda folder: growing_pack(folder / "p.pack"))
     monkeypatch.setattr(engines, "installed", lambda: ["tensorrt"])
     monkeypatch.setattr(engines, "build_plan", build)
     section = engines.parity(tmp_path)

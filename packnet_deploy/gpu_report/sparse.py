@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.bench.timing import summarise, time_in_turn
-from packnet_deploy.doctor.engines import SMALL, SMALL_SIZE, installed
-from packnet_deploy.doctor.section import Cell, Section, one_line, row
 from packnet_deploy.errors import ArtefactError, CheckFailed
+from packnet_deploy.gpu_report.engines import SMALL, SMALL_SIZE, installed
+from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.engine import Engine
@@ -24,7 +25,7 @@ BATCHES = (1, 32)
 
 def gain(folder: Path) -> Section:
     """How much faster is an engine that may use sparse kernels?"""
-    from packnet_deploy.doctor.samples import sample_pack
+    from packnet_deploy.gpu_report.samples import sample_pack
 
     columns = ("network", "backend", "switch", "batch", "sparse layers", "picked", "sparse, ms", "dense, ms", "gain")
     rows = []
@@ -80,7 +81,7 @@ def _gain(folder: Path, pack: Pack, name: str, switch: str, batch: int) -> tuple
 
 def guard(folder: Path) -> Section:
     """Does a task that breaks the pattern stay away from a sparse kernel?"""
-    from packnet_deploy.doctor.samples import breaking_packs
+    from packnet_deploy.gpu_report.samples import breaking_packs
 
     columns = ("backend", "guard", "what happens")
     before, grown = breaking_packs(folder, SMALL, SMALL_SIZE)

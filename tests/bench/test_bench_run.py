@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 import pytest
 
-from packnet_deploy.bench import plan
-from packnet_deploy.bench.job import Job
+from packnet_deploy.bench import fresh
+from packnet_deploy.bench import run as running
+from packnet_deploy.bench.job import Job, jobs_of_exports
 from packnet_deploy.bench.options import BenchOptions
-from packnet_deploy.bench.plan import plan_jobs, run_bench, run_job
+from packnet_deploy.bench.run import run_bench, run_job
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, PackNetError, UsageError
 
 Models = dict[str, Path]
@@ -35,11 +36,11 @@ def write(path: Path, body: str, weights: np.ndarray | None = None) -> Path:
 
 
 def test_each_task_alone_and_then_all_together(models: Models, options: BenchOptions) -> None:
-    jobs = plan_jobs(models, options)
+    jobs = jobs_of_exports(models, options)
     birds, flowers, data = (
         str(models["birds"].parent / name) for name in ("birds.onnx", "flowers.onnx", "flowers.data")
     )
-    assert [(job.strategy, job.models, job.files) for job in jobs] == [
+    assert [(job.way, job.models, job.files) for job in jobs] == [
         ("separate", {"birds": birds}, (birds,)),
         ("separate", {"flowers": flowers}, (flowers, data)),
         ("together", {"birds": birds, "flowers": flowers}, (birds, flowers, data)),
@@ -47,19 +48,19 @@ def test_each_task_alone_and_then_all_together(models: Models, options: BenchOpt
 
 
 def test_one_task_is_not_measured_twice(models: Models, options: BenchOptions) -> None:
-    assert [job.strategy for job in plan_jobs({"birds": models["birds"]}, options)] == ["separate"]
+    assert [job.way for job in jobs_of_exports({"birds": models["birds"]}, options)] == ["separate"]
 
 
 def test_a_file_that_several_tasks_share_counts_once(models: Models, options: BenchOptions) -> None:
     same = {"birds": models["flowers"], "flowers": models["flowers"]}
-    assert len(plan_jobs(same, options)[-1].files) == 2
+    assert len(jobs_of_exports(same, options)[-1].files) == 2
 
 
 def test_a_run_measures_every_task_at_every_batch_size(models: Models, options: BenchOptions) -> None:
     told: list[tuple[int, int, str]] = []
-    report = run_bench(models, options, lambda done, jobs, job: told.append((done, jobs, job.strategy)))
+    report = run_bench(models, options, lambda done, jobs, job: told.append((done, jobs, job.way)))
     assert told == [(0, 3, "separate"), (1, 3, "separate"), (2, 3, "together")]
-    assert [(m.strategy, m.tasks) for m in report.measurements] == [
+    assert [(m.way, m.tasks) for m in report.measurements] == [
         ("separate", ("birds",)),
         ("separate", ("flowers",)),
         ("together", ("birds", "flowers")),
@@ -89,7 +90,7 @@ def test_weights_show_in_the_memory(tmp_path: Path) -> None:
         " { features = Flatten(images) logits = Gemm<transB = 1>(features, weight) }"
     )
     paths = {task: write(tmp_path / f"{task}.onnx", body, weights) for task in "ab"}
-    one, two = (plan_jobs({task: paths[task] for task in tasks}, QUICK)[-1] for tasks in ("a", "ab"))
+    one, two = (jobs_of_exports({task: paths[task] for task in tasks}, QUICK)[-1] for tasks in ("a", "ab"))
     alone, together = run_job(one).load_memory_bytes, run_job(two).load_memory_bytes
     assert alone is not None
     assert together is not None
@@ -103,7 +104,7 @@ def test_it_runs_without_torch(models: Models, tmp_path: Path) -> None:
     (blocked / "torch.py").write_text("raise ImportError('torch is blocked')")  # in the workers, too
     script = (
         "import sys, json; from pathlib import Path;"
-        "from packnet_deploy.bench.plan import run_bench; from packnet_deploy.bench.options import BenchOptions;"
+        "from packnet_deploy.bench.run import run_bench; from packnet_deploy.bench.options import BenchOptions;"
         "from packnet_deploy.bench.table import bench_tables;"
         "models = {'birds': Path(sys.argv[1]), 'flowers': Path(sys.argv[2])};"
         "report = run_bench(models, BenchOptions(batch_sizes=(1,), repeats=1, device='cpu'));"
@@ -147,7 +148,7 @@ def test_a_batch_size_the_model_does_not_take_is_refused(tmp_path: Path) -> None
 
 
 def test_requests_that_cannot_be_met_start_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "run_job", lambda job: pytest.fail("started"))
+    monkeypatch.setattr(running, "run_job", lambda job: pytest.fail("started"))
     with pytest.raises(UsageError, match="at least one"):
         run_bench({})
     with pytest.raises(UsageError, match=r"gone\.onnx"):
@@ -160,7 +161,7 @@ def test_requests_that_cannot_be_met_start_nothing(tmp_path: Path, monkeypatch: 
         ("import os; os.kill(os.getpid(), 9)", EnvironmentFault, "was ended by SIGKILL, which is how a system short"),
         ("raise SystemExit('no luck')", EnvironmentFault, r"exit code 1 and no answer \(no luck\)"),
         (
-            "from packnet_deploy.bench import worker; worker.measure = lambda job: [][1]; worker.main()",
+            "from packnet_deploy.bench import fresh, worker; worker.measure = lambda job: [][1]; fresh.main()",
             PackNetError,
             "birds: IndexError: list index out of range",
         ),
@@ -169,9 +170,9 @@ def test_requests_that_cannot_be_met_start_nothing(tmp_path: Path, monkeypatch: 
 def test_a_worker_that_fails_is_one_line(
     models: Models, monkeypatch: pytest.MonkeyPatch, start: str, error: type[PackNetError], message: str
 ) -> None:
-    monkeypatch.setattr(plan, "START", start)
+    monkeypatch.setattr(fresh, "START", start)
     with pytest.raises(error, match=message) as caught:
-        run_job(plan_jobs(models, QUICK)[0])
+        run_job(jobs_of_exports(models, QUICK)[0])
     assert "\n" not in str(caught.value)
 
 
@@ -181,8 +182,8 @@ def test_what_libraries_print_does_not_reach_the_answer(models: Models, monkeypa
         "def loud(job): print('hello'); os.write(1, b'hello'); return measure(job)\n"
         "worker.measure = loud; "
     )
-    monkeypatch.setattr(plan, "START", plan.START.replace("from packnet", noisy + "from packnet", 1))
-    job: Job = plan_jobs(models, QUICK)[0]
+    monkeypatch.setattr(fresh, "START", fresh.START.replace("from packnet", noisy + "from packnet", 1))
+    job: Job = jobs_of_exports(models, QUICK)[0]
     assert run_job(job).tasks == ("birds",)
 
 
@@ -191,15 +192,17 @@ def test_the_worker_imports_from_where_this_process_does(
 ) -> None:
     (tmp_path / "only_on_this_path.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(plan, "START", plan.START.replace("from packnet", "import only_on_this_path; from packnet", 1))
-    assert run_job(plan_jobs(models, QUICK)[0]).tasks == ("birds",)
+    monkeypatch.setattr(
+        fresh, "START", fresh.START.replace("from packnet", "import only_on_this_path; from packnet", 1)
+    )
+    assert run_job(jobs_of_exports(models, QUICK)[0]).tasks == ("birds",)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in Linux' /proc")
 def test_ctrl_c_ends_the_worker(models: Models) -> None:
     script = (
         "import sys; from pathlib import Path;"
-        "from packnet_deploy.bench.plan import run_bench; from packnet_deploy.bench.options import BenchOptions;"
+        "from packnet_deploy.bench.run import run_bench; from packnet_deploy.bench.options import BenchOptions;"
         "run_bench({'birds': Path(sys.argv[1])}, BenchOptions(repeats=10**9, seconds=100.0, device='cpu'))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

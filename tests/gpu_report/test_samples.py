@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="drawing networks needs PyTorch (extra: train)")
 
-from packnet_deploy.doctor.samples import breaking_packs, sample_pack
+from packnet_deploy.gpu_report.samples import breaking_packs, sample_pack
 from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.options import BuildOptions

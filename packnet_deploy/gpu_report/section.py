@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.errors import CheckFailed
+from packnet_deploy.reports import blocks
 
 Cell = str | float | int | None
 
@@ -36,12 +38,14 @@ class Section:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def to_markdown(self) -> str:
-        lines = [f"## {self.title}", "", self.question, ""]
+    def to_blocks(self) -> blocks.Section:
+        """As it is shown."""
         if self.not_measured:
-            return "\n".join([*lines, f"**Not measured**: {self.not_measured}", ""])
-        lines += [_line(self.columns), _line(["---"] * len(self.columns)), *map(_line, self.rows), ""]
-        return "\n".join([*lines, f"**{self.answer}**", ""] if self.answer else lines)
+            found: tuple[blocks.Block, ...] = (blocks.Text(f"**Not measured**: {self.not_measured}"),)
+        else:
+            answer = (blocks.Text(f"**{self.answer}**"),) if self.answer else ()
+            found = (_table(self.columns, self.rows), *answer)
+        return blocks.Section(self.title, self.title, (blocks.Text(self.question), *found))
 
 
 def row(label: Sequence[Cell], columns: Sequence[str], measure: Callable[[], Sequence[Cell]]) -> tuple[Cell, ...]:
@@ -58,19 +62,16 @@ def row(label: Sequence[Cell], columns: Sequence[str], measure: Callable[[], Seq
     return (*label, said, *[None] * (len(columns) - len(label) - 1))
 
 
-def one_line(error: Exception) -> str:
-    """Packnet's own errors by what they say, others with their class."""
-    said = " ".join(str(error).split())
-    return said if type(error).__module__ == "packnet_deploy.errors" else f"{type(error).__name__}: {said}"
-
-
-def _line(cells: Sequence[Cell]) -> str:
-    return "| " + " | ".join(_shown(cell) for cell in cells) + " |"
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> blocks.Table:
+    heads = tuple(blocks.Head(name) for name in columns[1:])
+    shown = ([_shown(cell) for cell in cells] for cells in rows)
+    body = tuple(blocks.Row(label, tuple(map(blocks.Cell, cells))) for label, *cells in shown)
+    return blocks.Table("", columns[0], heads, body)
 
 
 def _shown(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool) or not isinstance(cell, float):
-        return f"{cell:,}" if isinstance(cell, int) else cell.replace("|", "\\|")
+        return f"{cell:,}" if isinstance(cell, int) else cell
     return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"

@@ -7,9 +7,6 @@ its own section and no other, and what is interrupted leaves what it has.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +14,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.doctor.diagnosis import Diagnosis, diagnose
-from packnet_deploy.doctor.engines import banks, bias, loads, parity, ways
-from packnet_deploy.doctor.masking import masking
-from packnet_deploy.doctor.packages import how_it_ended
-from packnet_deploy.doctor.section import Section, one_line
-from packnet_deploy.doctor.sparse import gain, guard
+from packnet_deploy.gpu_report.engines import banks, bias, loads, parity
+from packnet_deploy.gpu_report.masking import masking
+from packnet_deploy.gpu_report.section import Section
+from packnet_deploy.gpu_report.sparse import gain, guard
+from packnet_deploy.gpu_report.ways import ways
 from packnet_deploy.pack.atomic import replacing
+from packnet_deploy.reports.blocks import Page, Text
+from packnet_deploy.reports.markdown import markdown_text
 from packnet_deploy.trt.gpu import expect_gpu
 
 SECTIONS: Mapping[str, Callable[[Path], Section]] = {
@@ -38,9 +38,6 @@ SECTIONS: Mapping[str, Callable[[Path], Section]] = {
 }
 MARKDOWN, JSON = "gpu.md", "gpu.json"
 PATIENCE = 3600  # seconds for a section
-
-# The child sees exactly this process's import path, as in bench/plan.py.
-START = "import sys; sys.path[:] = sys.argv[1:-2]; from packnet_deploy.doctor.gpu_report import main; main()"
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,13 @@ class GpuReport:
         assert gpu is not None
         versions = [f"{p.name} {p.version}" for p in findings.packages.values() if p.works]
         driver = findings.tools["NVIDIA driver"] or "of unknown version"
-        head = [
-            f"# {gpu.name}",
-            "",
+        opening = (
             f"{self.date}. Compute capability {gpu.compute_capability}, {gpu.memory / 1e9:.0f} GB, driver {driver} for "
             f"CUDA up to {gpu.driver}. {self.diagnosis.machine}; {', '.join(versions)}.",
-            "",
             "Weights are random, zeros as in packs; written by `packnet doctor --gpu-report`.",
-            "",
-        ]
-        return "\n".join([*head, *(section.to_markdown() for section in self.sections)])
+        )
+        sections = tuple(section.to_blocks() for section in self.sections)
+        return markdown_text(Page(gpu.name, sections, tuple(map(Text, opening))))
 
 
 def gpu_report(folder: Path, on_start: Callable[[int, int, str], None] | None = None) -> GpuReport:
@@ -103,38 +97,14 @@ def run_section(name: str) -> Section:
     """One of ``SECTIONS``, in a process and a temporary folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            process = subprocess.run(
-                [sys.executable, "-c", START, *sys.path, name, folder],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-                check=False,
-            )
-            return Section.from_json(json.loads(process.stdout))
-        except subprocess.TimeoutExpired:
-            why = f"it took more than {PATIENCE // 60} minutes"
-        except ValueError:
-            why = how_it_ended(process)
-    return Section(name, _question(name), not_measured=why)
+            return Section.from_json(in_fresh_process(measure, {"name": name, "folder": folder}, PATIENCE))
+        except (Raised, NoAnswer) as error:
+            return Section(name, str(SECTIONS[name].__doc__), not_measured=str(error))
 
 
-def main() -> None:
-    """Answer one section, as JSON."""
-    answer_fd = os.dup(1)  # whatever libraries print to stdout goes to stderr, the answer stays clean
-    os.dup2(2, 1)
-    name, folder = sys.argv[-2:]
-    try:
-        section = SECTIONS[name](Path(folder))
-    except Exception as error:
-        section = Section(name, _question(name), not_measured=one_line(error))
-    with open(answer_fd, "w", encoding="utf-8") as out:
-        json.dump(section.to_json(), out)
-
-
-def _question(name: str) -> str:
-    return str(SECTIONS[name].__doc__)
+def measure(request: Mapping[str, str]) -> dict[str, Any]:
+    """A section measured here, as JSON."""
+    return SECTIONS[request["name"]](Path(request["folder"])).to_json()
 
 
 def _write(report: GpuReport, folder: Path) -> None:

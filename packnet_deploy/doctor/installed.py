@@ -1,22 +1,23 @@
-"""Which packages are installed here, and which of them work: each is tried in a process of its own, all at once."""
+"""What is installed here: packages, each tried in a process of its own, and programs, as they tell of themselves."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import signal
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from packnet_deploy.doctor.probes import PROBES
+from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
+from packnet_deploy.doctor.probes import PROBES, probe
 
-# The child sees exactly this process's import path, as in bench/plan.py.
-START = "import sys; sys.path[:] = sys.argv[1:-1]; from packnet_deploy.doctor.probes import main; main()"
 PATIENCE = 120  # seconds; importing PyTorch from a cold disk takes a minute
 
 # Distributions that bring a package's module, where that is not the package's own name.
@@ -26,6 +27,15 @@ DISTRIBUTIONS = {
     "nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc-cu13"),
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
 }
+
+# What to ask each for its version; of alternatives the first that is there counts.
+COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "C++ compiler": (("c++", "--version"), ("g++", "--version"), ("clang++", "--version")),
+    "cmake": (("cmake", "--version"),),
+    "CUDA compiler": (("nvcc", "--version"),),
+    "NVIDIA driver": (("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),),
+}
+LONGEST = 80  # characters of an answer
 
 
 @dataclass(frozen=True)
@@ -62,28 +72,9 @@ def find_package(name: str) -> Package:
     if importlib.util.find_spec(PROBES[name][0]) is None:
         return Package(name)
     try:
-        process = subprocess.run(
-            [sys.executable, "-c", START, *sys.path, name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
-        answer = json.loads(process.stdout)
-    except subprocess.TimeoutExpired:
-        return Package(name, version, True, f"it does not import within {PATIENCE} s")
-    except ValueError:  # it ended without an answer
-        return Package(name, version, True, how_it_ended(process))
-    return Package(name, version, True, answer.get("problem", ""), answer.get("found", {}))
-
-
-def how_it_ended(process: subprocess.CompletedProcess[str]) -> str:
-    code = process.returncode
-    how = f"ends with {signal.Signals(-code).name}" if code < 0 else f"ends with exit code {code}"
-    said = process.stderr.strip().splitlines()[-1:]
-    return f"its process {how}{f' ({said[0]})' if said else ''}"
+        return Package(name, version, True, found=in_fresh_process(probe, name, PATIENCE))
+    except (Raised, NoAnswer) as error:
+        return Package(name, version, True, str(error))
 
 
 def _version(name: str) -> str:
@@ -93,3 +84,23 @@ def _version(name: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return ""
+
+
+def find_tools() -> dict[str, str]:
+    """What each of ``COMMANDS`` says of itself; "" where there is none that works."""
+    return {name: next(filter(None, map(_answer, commands)), "") for name, commands in COMMANDS.items()}
+
+
+def _answer(command: tuple[str, ...]) -> str:
+    """The line with the version. pip puts programs beside Python, which need not be on the path."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        return ""
+    try:
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    with_digits = [line.strip() for line in done.stdout.splitlines() if re.search(r"\d", line)]
+    wanted = [line for line in with_digits if "release" in line] or with_digits  # nvcc begins with its copyright
+    return wanted[0][:LONGEST] if wanted else ""

@@ -6,24 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from packnet_deploy.bench.job import WAYS, way_label
 from packnet_deploy.bench.options import BACKENDS, ONNXRUNTIME
-from packnet_deploy.bench.report import IN_TURN, Measurement, way_label
+from packnet_deploy.bench.report import IN_TURN, Measurement
 
-WAYS = {
-    "reload": "dense: one session at a time, opened anew for another task",
-    "together": "dense: a session, or an engine, per task",
-    "shared": "shared: a session per task, masks folded at load",
-    "mapped": "shared: a session per task over one mapped bank, masked at each run",
-    "selector": "selector: one session or engine, masked at each run",
-    "refit": "one engine, refitted for another task",
-    "bind": "one engine whose weights are its inputs, rewritten for another task",
-    "lend": "one network, lent the weights of another task",
-}
 MUCH_SLOWER = 1.1  # times the fastest; whatever is closer counts as equally fast
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Way:
     """One of ``WAYS``, measured at the smallest batch size.
 
     Attributes:
@@ -63,14 +54,14 @@ class Strategy:
         return (self.memory_bytes or 0) + (self.gpu_memory_bytes or 0)
 
 
-def strategies(measurements: Sequence[Measurement]) -> list[Strategy]:
+def ways_of(measurements: Sequence[Measurement]) -> list[Way]:
     """Every way that was measured, in the order of ``WAYS``; empty for a single task."""
     found = [_measured(m) for m in measurements if m.switch_ms is not None]
-    separate = [m for m in measurements if m.strategy == "separate"]
+    separate = [m for m in measurements if m.way == "separate"]
     if found and len(separate) > 1:
         memories, on_gpu = [_memory(m) for m in separate], [m.gpu_memory_bytes for m in separate]
         found.append(
-            Strategy(
+            Way(
                 name="reload",
                 file_bytes=sum(m.file_bytes for m in separate),
                 memory_bytes=_most(memories),
@@ -83,7 +74,7 @@ def strategies(measurements: Sequence[Measurement]) -> list[Strategy]:
     return sorted(found, key=lambda way: (BACKENDS.index(way.backend), order.index(way.name), way.cuda_graph))
 
 
-def recommend(ways: Sequence[Strategy], budget: int | None, gpu_budget: int | None = None) -> str:
+def recommend(ways: Sequence[Way], budget: int | None, gpu_budget: int | None = None) -> str:
     """One sentence: the fastest way for requests that alternate between tasks, as far as memory allows.
 
     Args:
@@ -102,9 +93,9 @@ def recommend(ways: Sequence[Strategy], budget: int | None, gpu_budget: int | No
     return f"{best.label} ({WAYS[best.name]}): {best.alternating_ms:.3g} ms a request, switch included{others}"
 
 
-def _measured(measured: Measurement) -> Strategy:
-    return Strategy(
-        name=measured.strategy,
+def _measured(measured: Measurement) -> Way:
+    return Way(
+        name=measured.way,
         file_bytes=measured.file_bytes,
         memory_bytes=_memory(measured),
         switch_ms=_switch(measured),

@@ -1,0 +1,2 @@
+from .report import GpuReport as GpuReport
+from .report import gpu_report as gpu_report
