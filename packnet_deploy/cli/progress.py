@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from packnet_deploy.training.metrics import Errors
+    from packnet_deploy.training.inference import Errors
 
 
 class PlainProgress:

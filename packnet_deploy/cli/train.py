@@ -56,7 +56,7 @@ def command(context: click.Context, /, recipe: Path | None, resume: bool, list_a
 
 def _resume(options: Mapping[str, Any]) -> None:
     """Go on with the tasks asked for last."""
-    from packnet_deploy.training.folder import TrainFolder
+    from packnet_deploy.training.train_folder import TrainFolder
 
     if more := sorted(options.keys() - {"pack", "device", "workers"}):
         raise click.UsageError(f"--resume takes all options from the interrupted training; leave out {', '.join(more)}")
@@ -100,7 +100,7 @@ def train_all(tasks: Sequence[TrainOptions], resume: bool = False) -> tuple[Path
 def _print_table(path: Path, changes: Mapping[str, float]) -> None:
     from packnet_deploy.cli.show import console, percent, size, table
     from packnet_deploy.pack import Pack
-    from packnet_deploy.training.collapse import warnings_of
+    from packnet_deploy.training.report import warnings_of
 
     pack = Pack.open(path)
     warnings: list[str] = []

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from packnet_deploy.data.annotations import read_by_id, whole_number
 from packnet_deploy.data.imageset import ImageSet
 from packnet_deploy.data.listed import base_folder, checked_classes, chosen_parts, listed_split
-from packnet_deploy.data.table import read_by_id, whole_number
 from packnet_deploy.errors import EnvironmentFault
 
 FOLDER = "CUB_200_2011"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from packnet_deploy.data.annotations import MatFile
 from packnet_deploy.data.imageset import ImageSet
 from packnet_deploy.data.listed import base_folder, checked_classes, chosen_parts, listed_split
-from packnet_deploy.data.matfile import MatFile
 from packnet_deploy.errors import EnvironmentFault
 
 FOLDER = "flowers-102"

@@ -1,7 +1,7 @@
 """A data set as its files describe it: its classes and its own parts, before images are held out of training.
 
 Every layout on disk is one file beside this one, whose ``read`` returns an ``ImageSet``: folders.py, imagenet.py,
-places365.py, cub200.py, cars.py, flowers102.py. What they share by way of reading is listed.py, table.py, matfile.py.
+places365.py, cub200.py, cars.py, flowers102.py. What they share by way of reading is listed.py and annotations.py.
 """
 
 from __future__ import annotations

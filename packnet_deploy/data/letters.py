@@ -11,8 +11,7 @@ from string import ascii_uppercase
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.builtin import SIDE, BuiltinSet, LabelledPixels
-from packnet_deploy.data.paint import paint
+from packnet_deploy.data.builtin import SIDE, BuiltinSet, LabelledPixels, paint
 from packnet_deploy.data.pillow import pillow
 from packnet_deploy.errors import EnvironmentFault, missing_package
 

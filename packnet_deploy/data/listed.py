@@ -1,7 +1,7 @@
 """Images that a data set's own files list, beside their classes and bounding boxes: checked, then a ``FileSplit``.
 
 The lists come with the data set and are still treated as anybody's: names stay inside the folder, files must be
-there, labels in range and boxes not empty. Reading the lists is table.py and matfile.py.
+there, labels in range and boxes not empty. Reading the lists is annotations.py.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from packnet_deploy.data import folders
+from packnet_deploy.data.annotations import read_table, whole_number
 from packnet_deploy.data.imageset import ImageSet
 from packnet_deploy.data.listed import base_folder, checked_classes, chosen_parts, listed_split
 from packnet_deploy.data.splits import FileSplit
-from packnet_deploy.data.table import read_table, whole_number
 from packnet_deploy.errors import EnvironmentFault
 
 FOLDER = "places365_standard"

@@ -1,6 +1,6 @@
 """From an image to a network's input pixels, as an ``InputSpec`` says: turn, resize, cut, mirror.
 
-Modes and bit depths are ``modes.py``'s, normalisation is ``InputSpec.normalise``. The pixels equal those of well-known
+Modes and bit depths are ``pillow.py``'s, normalisation is ``InputSpec.normalise``. The pixels equal those of well-known
 libraries on a PIL image, bit for bit, if they too resize across first and then down; by framing: ``crop``,
 torchvision's ``Resize(spec.resize)`` and ``CenterCrop``; ``whole``, its ``Resize((height, width))``; ``pad``, Pillow's
 ``ImageOps.contain`` and then ``CenterCrop``, which pads. A side shorter than the cut is filled evenly. A spec of one
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.modes import upright
-from packnet_deploy.data.pillow import pillow
+from packnet_deploy.data.pillow import pillow, upright
 from packnet_deploy.data.splits import ImageSplit
 from packnet_deploy.pack.inputs import InputSpec
 

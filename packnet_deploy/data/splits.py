@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.modes import in_rgb
-from packnet_deploy.data.pillow import pillow
+from packnet_deploy.data.pillow import in_rgb, pillow
 from packnet_deploy.errors import EnvironmentFault
 
 if TYPE_CHECKING:

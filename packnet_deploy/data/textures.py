@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from packnet_deploy.data.builtin import SIDE, BuiltinSet, LabelledPixels
-from packnet_deploy.data.paint import Float, paint
+from packnet_deploy.data.builtin import SIDE, BuiltinSet, Float, LabelledPixels, paint
 
 TRAIN_COUNT, TEST_COUNT = 200, 50  # images of each family
 

@@ -11,7 +11,7 @@ from packnet_deploy.errors import ArtefactError
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
 from packnet_deploy.experiments.sizes import file_bytes, paper_bytes
 from packnet_deploy.pack import LayerCapacity, Pack
-from packnet_deploy.training.collapse import warnings_of
+from packnet_deploy.training.report import warnings_of
 
 MOMENTS = ("trained", "pruned", "retrained")
 _DIGITS = 6  # of an error: finer than one image in any test set; rows come with more or fewer

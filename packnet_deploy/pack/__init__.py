@@ -8,9 +8,9 @@ The format is specified in docs/format.md.
     inputs.py      how an image becomes an input; the probe batch
     manifest.py    pack.json
     delta.py       a task's delta: its header, writing it, believing it
-    bits.py        masks as bits
-    decode.py      one parameter out of a chain of deltas, fast
-    reference.py   the same one weight at a time: the tests' oracle
+    encode.py      one parameter as a delta stores it
+    decode.py      one parameter out of a chain of deltas
+    reference.py   both, one weight at a time: the tests' oracle
     tensorfile.py  safetensors files, written the same every time and read by blocks
 
     chain.py       the deltas of a pack, open together: each hashed once and checked

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError
-from packnet_deploy.pack.bits import unpack_bits
+from packnet_deploy.pack.encode import unpack_bits
 from packnet_deploy.pack.manifest import ParamSpec
 from packnet_deploy.pack.owners import FREE, OwnerMap
 from packnet_deploy.pack.tensorfile import TensorFile

@@ -1,7 +1,8 @@
 """One task delta: what it says about itself, how it is written, and every check before it is believed.
 
 docs/format.md is the specification. Where deltas are put and in what order is directory.py's and growth.py's
-business; turning them into weights is decode.py's.
+business; what a parameter looks like inside one is encode.py's, and
+turning deltas into weights decode.py's.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError
-from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero
+from packnet_deploy.pack.encode import VALUE_DTYPES, count_bits, encode_param, padding_is_zero
 from packnet_deploy.pack.inputs import PROBE_IMAGES, InputSpec
 from packnet_deploy.pack.manifest import Manifest, ParamSpec, check_sha256, is_task_name
 from packnet_deploy.pack.owners import MAX_TASKS, OwnerMap
 from packnet_deploy.pack.reading import is_printable, parse_json
-from packnet_deploy.pack.tensorfile import DTYPES, TensorFile, write_tensors
+from packnet_deploy.pack.tensorfile import TensorFile, write_tensors
 
 FORMAT = "packnet-delta"
 VERSION = 1
 _INDICES = frozenset(str(index) for index in range(1, MAX_TASKS + 1))
-VALUE_DTYPES = {"float32": DTYPES["F32"], "float16": DTYPES["F16"], "bfloat16": DTYPES["BF16"]}
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -71,7 +71,8 @@ def write_delta(file: BinaryIO, task: NewTask, manifest: Manifest) -> None:
     index = len(manifest.tasks) + 1
     tensors: dict[str, npt.NDArray[Any]] = {}
     for param in manifest.packable:
-        mask, values = _encode_param(param, task, index)
+        owner, weights = task.owners[param.name], task.weights[param.name]
+        mask, values = encode_param(param, owner, weights, index, task.value_dtype)
         tensors[f"values/{param.name}"] = values
         if mask is not None:
             tensors[f"mask/{param.name}"] = mask
@@ -93,24 +94,6 @@ def write_delta(file: BinaryIO, task: NewTask, manifest: Manifest) -> None:
     if task.input is not None and task.input.sha256 != manifest.input.sha256:
         metadata["input"] = json.dumps(task.input.to_json(), sort_keys=True)
     write_tensors(file, tensors, metadata)
-
-
-def _encode_param(param: ParamSpec, task: NewTask, index: int) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[Any]]:
-    owner, weights = task.owners[param.name], task.weights[param.name]
-    if owner.shape != param.shape or weights.shape != param.shape:
-        raise ValueError(
-            f"parameter {param.name!r}: expected shape {param.shape}, "
-            f"got owner map {owner.shape} and weights {weights.shape}"
-        )
-    mine = owner == index
-    values = np.asarray(weights[mine], np.float32)
-    stored = values.astype(VALUE_DTYPES[task.value_dtype])
-    if not np.array_equal(stored.astype(np.float32), values, equal_nan=True):
-        raise ValueError(
-            f"parameter {param.name!r}: its values are not {task.value_dtype} numbers; round them before freezing"
-        )
-    still_free = mine[(owner == 0) | (owner >= index)]
-    return (None if still_free.all() else pack_bits(still_free)), stored
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The delta encoding of one parameter, one weight at a time: the oracle of the tests, too slow for anything else.
 
-Read this beside docs/format.md; delta.py (writing) and decode.py (reading) are the same thing, fast.
+Read this beside docs/format.md; encode.py and decode.py are the same thing, fast.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 from .backbones import build as build
 from .backbones import input_spec as input_spec
+from .inference import errors as errors
 from .loader import EvalLoader as EvalLoader
 from .loader import TrainLoader as TrainLoader
 from .loader import train_loader as train_loader
-from .metrics import errors as errors
 from .network import PackedNetwork as PackedNetwork
 from .older import changes as changes
 from .older import older_tasks as older_tasks

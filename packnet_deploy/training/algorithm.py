@@ -217,7 +217,7 @@ def freeze(state: Packing) -> Packing:
     """
     _require(state, "freeze", Phase.RETRAINING)
     for name in state.patterned:
-        if not pattern.obeys(state.owners[name]):
+        if not pattern.obeys(state.owners[name] != FREE):
             raise UsageError(f"parameter {name!r}: more than 2 of 4 weights have an owner; prune by 0 or more first")
     return replace(state, phase=Phase.FROZEN)
 

@@ -1,6 +1,6 @@
 """Networks by name, filled with weights: torchvision's convolutional classifiers, and the quickstart's own.
 
-Which layers of a network are packable is packable.py's business, what ``--weights`` can name pretrained.py's.
+Which layers of a network are packable is parts.py's business, what ``--weights`` can name pretrained.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import InputSpec
-from packnet_deploy.training.packable import packable_weights
+from packnet_deploy.training.parts import packable_weights
 from packnet_deploy.training.pretrained import preprocessing, read_weights, weights_names
 
 QUICKSTART = "quickstart"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.training.distributed import parallel, share_buffers, summed, world
-from packnet_deploy.training.metrics import Errors, errors
+from packnet_deploy.training.inference import Errors, errors
 from packnet_deploy.training.stages import Fit, Schedule
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]

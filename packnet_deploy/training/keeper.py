@@ -9,7 +9,7 @@ from packnet_deploy.errors import Interrupted
 from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, random_state, restore_random_state
 from packnet_deploy.training.distributed import World, gathered
 from packnet_deploy.training.fit import EpochRecord, State, Supervisor
-from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.train_folder import TrainFolder
 
 
 class Kept(Protocol):

@@ -1,6 +1,6 @@
 """A module as packing sees it: packable weights, the head, and what all tasks share of the rest or have of their own.
 
-Which parameters are packable is packable.py, which a task may have of its own separate.py.
+Which tensor is which is parts.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from packnet_deploy.errors import CheckFailed, UsageError
 from packnet_deploy.pack import InputSpec, ParamSpec
-from packnet_deploy.training.head import find_head
+from packnet_deploy.pack.encode import VALUE_DTYPES
 from packnet_deploy.training.inference import cpu_logits
-from packnet_deploy.training.packable import packable_weights, param_specs
-from packnet_deploy.training.separate import floating_tensors, put_back, set_aside
+from packnet_deploy.training.parts import (
+    find_head,
+    floating_tensors,
+    packable_weights,
+    param_specs,
+    put_back,
+    set_aside,
+)
 
 Arrays = dict[str, npt.NDArray[np.float32]]
+_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class PackableModule:
@@ -108,6 +116,23 @@ def copies_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def like(values: Tensor, weight: Tensor) -> Tensor:
     """``values`` on the weight's device and laid out in memory as it is."""
     return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
+
+
+def rounded(name: str, weight: Tensor, mine: Tensor, value_dtype: str) -> Tensor:
+    """``weight`` with its values at ``mine`` (bool) rounded to how they will be stored; the others as they are.
+
+    Raises:
+        UsageError: an unknown dtype.
+        CheckFailed: one of these values is NaN or infinite, or does not fit the dtype.
+    """
+    if value_dtype not in VALUE_DTYPES:
+        raise UsageError(f"value dtype: expected one of {', '.join(VALUE_DTYPES)}, got {value_dtype!r}")
+    if not bool(torch.isfinite(weight).logical_or_(~mine).all()):
+        raise CheckFailed(f"parameter {name!r}: a weight is NaN or infinite; train with a lower learning rate")
+    stored = weight.to(_TORCH_DTYPES[value_dtype])
+    if not bool(torch.isfinite(stored).logical_or_(~mine).all()):
+        raise CheckFailed(f"parameter {name!r}: a weight does not fit {value_dtype}; store float32 or bfloat16")
+    return weight if stored.dtype == weight.dtype else torch.where(mine, stored.to(weight.dtype), weight)
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

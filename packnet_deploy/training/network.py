@@ -1,8 +1,7 @@
 """A network under packing: the nn.Module around algorithm.py.
 
-Covers the cycle on a live module, what freezes after task 1, and the values that go into a pack. Which parameters
-are packable is packable.py, what a task may have of its own separate.py. The training loop is fit.py; what a whole
-``packnet train`` does is run.py and task.py.
+Covers the cycle on a live module, what freezes after task 1, and the values that go into a pack. Which tensor of the
+module is which is parts.py. The training loop is fit.py; what a whole ``packnet train`` does is run.py and task.py.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from packnet_deploy.pack import InputSpec, NewTask, Pack, bank_sha256, probe_bat
 from packnet_deploy.pack.owners import FREE, LayerCapacity, capacity
 from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, release, start
 from packnet_deploy.training.guard import FrozenGuard
-from packnet_deploy.training.head import find_head, renew_head
 from packnet_deploy.training.module import (
     Arrays,
     PackableModule,
@@ -31,10 +29,16 @@ from packnet_deploy.training.module import (
     copies_of,
     difference,
     like,
+    rounded,
 )
-from packnet_deploy.training.packable import depthwise_names, linear_names
-from packnet_deploy.training.rounding import rounded
-from packnet_deploy.training.separate import separable, statistical_layers
+from packnet_deploy.training.parts import (
+    depthwise_names,
+    find_head,
+    linear_names,
+    renew_head,
+    separable,
+    statistical_layers,
+)
 
 LAYERS = ("all", "fc", "classifier")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.pack import Pack, probe_batch
-from packnet_deploy.training.metrics import Errors, errors
+from packnet_deploy.training.inference import Errors, errors
 from packnet_deploy.training.network import PackedNetwork
 
 

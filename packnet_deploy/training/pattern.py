@@ -20,9 +20,9 @@ def open_budget(owner: Tensor) -> Tensor:
     return (KEPT - owned).clamp_min(0)
 
 
-def obeys(owner: Tensor) -> bool:
-    """Whether at most 2 weights of every group have an owner."""
-    return bool((_grouped(owner != FREE).sum(dim=2) <= KEPT).all())
+def obeys(present: Tensor) -> bool:
+    """Whether at most 2 are set in every group of a bool tensor; ``pack/pattern.py``'s, on tensors."""
+    return bool((_grouped(present).sum(dim=2) <= KEPT).all())
 
 
 def claimable(owner: Tensor) -> Tensor:

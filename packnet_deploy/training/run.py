@@ -10,10 +10,10 @@ from packnet_deploy.pack.manifest import check_task_name
 from packnet_deploy.training.checkpoint import StopRequest
 from packnet_deploy.training.distributed import joined, wait_for_all
 from packnet_deploy.training.fit import Watcher
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, drop_stale, pick_device
+from packnet_deploy.training.train_folder import TrainFolder
 
 
 def train_tasks(

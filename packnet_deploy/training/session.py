@@ -19,11 +19,11 @@ from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.training.checkpoint import StopRequest, read
 from packnet_deploy.training.distributed import World
 from packnet_deploy.training.fit import Watcher
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.loader import EvalLoader, TrainLoader, train_loader
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.start import own_classes
+from packnet_deploy.training.train_folder import TrainFolder
 
 NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
 

@@ -24,13 +24,13 @@ from packnet_deploy.training import rate
 from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import require_same_owners, wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
-from packnet_deploy.training.head import find_head
+from packnet_deploy.training.inference import Errors, errors
 from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.loader import TrainLoader
-from packnet_deploy.training.metrics import Errors, errors
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.parts import find_head
 from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.report import task_report, task_warnings
 from packnet_deploy.training.search import Tried
@@ -163,7 +163,8 @@ class TaskTraining:
         moved = changes(network, self.older)
         self._write_results()
         warnings = task_warnings(options, keeper.notes, self.counts, first=self.pack is None)
-        report = task_report(options, keeper.notes, warnings, network)
+        owned = sum(layer.owned[-1] for layer in network.capacity)
+        report = task_report(options, keeper.notes, warnings, owned=owned, free=network.state.free)
         self._tell(rate.search_line(report))
         return TaskResult(options.task, self._commit(graph, report), moved, self.images.skipped, warnings)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +21,7 @@ from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.contract import IMAGES, LOGITS
 from packnet_deploy.runners.session import run_skeleton
 from packnet_deploy.training.clean import clean_in_place
+from packnet_deploy.training.inference import evaluating
 
 if TYPE_CHECKING:
     from onnxscript import ir
@@ -55,7 +54,7 @@ def trace_skeleton(module: torch.nn.Module, head: str, spec: InputSpec) -> onnx.
     """
     weights = _weights(module, head)
     images = torch.from_numpy(probe_batch(spec)).to(next(module.parameters()).device)
-    with _evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad():
         logits = _logits(module, images)
         model = _export(module, images, weights, head)
     renamed = {_input_name(name, head): value for name, value in weights.items()}
@@ -103,18 +102,6 @@ def _layers_with_weights(module: torch.nn.Module) -> list[str]:
 
 def _input_name(name: str, head: str) -> str:
     return f"{HEAD}{name.removeprefix(head)}" if name.startswith(f"{head}.") else name
-
-
-@contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Eval mode inside; each submodule's own training flag afterwards (some may be frozen in eval mode)."""
-    flags = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in flags:
-            submodule.training = training
 
 
 def _logits(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.pack.bits import count_bits, pack_bits
+from packnet_deploy.pack.encode import count_bits, pack_bits
 
 TILE = 8192  # weights that one block of the kernels works on
 WORDS = TILE // 32  # of its mask

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from packnet_deploy.cli import progress as module
 from packnet_deploy.cli.progress import BarProgress, PlainProgress, progress
-from packnet_deploy.training.metrics import Errors
+from packnet_deploy.training.inference import Errors
 
 
 def watched(console: Console) -> str:

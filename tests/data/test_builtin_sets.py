@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from packnet_deploy.data import open_dataset, open_split
-from packnet_deploy.data.builtin import NAMES, SIDE
-from packnet_deploy.data.paint import LUMA, paint
+from packnet_deploy.data.builtin import LUMA, NAMES, SIDE, paint
 from packnet_deploy.errors import EnvironmentFault
 
 EXPECTED = {  # classes, train + val images, test images

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from packnet_deploy.pack import Backbone, InputSpec, NewTask, Pack, ParamSpec, append_task, bank_sha256, create_pack
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import read_recipe
+from packnet_deploy.training.train_folder import TrainFolder
 
 PARAMS = (ParamSpec("conv.weight", (4, 3, 3, 3)), ParamSpec("fc.weight", (8, 16)))
 SPEC = InputSpec((3, 8, 8), (0.5,) * 3, (0.25,) * 3, 8)

@@ -15,7 +15,7 @@ from pack_worlds import PARAMS, World, equal, make_world
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import Pack, ParamSpec, append_task, capacity, decode, reference
-from packnet_deploy.pack.bits import count_bits, pack_bits, padding_is_zero, unpack_bits
+from packnet_deploy.pack.encode import count_bits, pack_bits, padding_is_zero, unpack_bits
 from packnet_deploy.pack.reading import is_printable
 from packnet_deploy.pack.tensorfile import TensorFile
 

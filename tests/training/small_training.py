@@ -24,7 +24,7 @@ from torch import nn
 from packnet_deploy.errors import PackNetError
 from packnet_deploy.pack import atomic
 from packnet_deploy.training import backbones, run, task
-from packnet_deploy.training.metrics import Errors
+from packnet_deploy.training.inference import Errors
 from packnet_deploy.training.options import TrainOptions
 
 NEW: dict[str, Any] = {"arch": "quickstart", "weights": "none", "image_size": 16}

@@ -20,7 +20,7 @@ from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.packable import depthwise_names
+from packnet_deploy.training.parts import depthwise_names
 from packnet_deploy.training.start import with_network_first
 
 Coloured = Callable[..., Path]

@@ -13,7 +13,7 @@ from torch import Tensor
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.training import fit as loop
 from packnet_deploy.training.fit import fit
-from packnet_deploy.training.metrics import Errors
+from packnet_deploy.training.inference import Errors
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.stages import Fit, Schedule
 

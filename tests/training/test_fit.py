@@ -20,7 +20,7 @@ from packnet_deploy.training import fit as loop
 from packnet_deploy.training.backbones import input_spec, quickstart_network
 from packnet_deploy.training.checkpoint import random_state, restore_random_state
 from packnet_deploy.training.fit import EpochRecord, State, Supervisor, classification, fit, make_optimizer
-from packnet_deploy.training.metrics import Errors
+from packnet_deploy.training.inference import Errors
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.stages import Fit, Schedule
 from packnet_deploy.training.trace import trace_skeleton

@@ -22,10 +22,10 @@ from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.pack import Pack, atomic
 from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones, distributed
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.start import with_network_first
+from packnet_deploy.training.train_folder import TrainFolder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks as POSIX has them")
 Coloured = Callable[..., Path]

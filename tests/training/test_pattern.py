@@ -138,7 +138,7 @@ def test_every_task_and_their_union_keep_the_pattern(
         for task in range(1, state.task + 1):
             assert within(np.where(support(owner, task), weights["w"].numpy(), 0))
         assert within(owner)
-        assert pattern.obeys(state.owners["w"])
+        assert pattern.obeys(state.owners["w"] != 0)
         assert not weights["w"][state.owners["w"] == 0].any()
 
 
@@ -184,4 +184,4 @@ def test_releasing_against_the_pattern_is_noticed_before_it_is_frozen() -> None:
 @given(SHAPES, st.integers(0, 2**32 - 1), st.floats(0.1, 0.6))
 def test_the_check_agrees_with_counting(shape: tuple[int, ...], seed: int, density: float) -> None:
     owner = (np.random.default_rng(seed).random(shape) < density).astype(np.uint8)
-    assert obeys(owner != 0) == within(owner) == pattern.obeys(torch.from_numpy(owner))
+    assert obeys(owner != 0) == within(owner) == pattern.obeys(torch.from_numpy(owner != 0))

@@ -13,10 +13,10 @@ from small_training import QUICK, Silent, StopsAt, contents, make_training_small
 from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.pack import Pack
 from packnet_deploy.training import task
-from packnet_deploy.training.folder import TrainFolder
-from packnet_deploy.training.metrics import Errors
+from packnet_deploy.training.inference import Errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
+from packnet_deploy.training.train_folder import TrainFolder
 
 Coloured = Callable[..., Path]
 LEARNS: dict[str, Any] = {"protocol": "paper", "lr": 0.1, "milestones": (), "epochs": 6, "retrain_epochs": 2}

@@ -31,8 +31,8 @@ from small_training import (
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, Interrupted, PackNetError, UsageError
 from packnet_deploy.pack import Pack
 from packnet_deploy.training.checkpoint import read
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.train_folder import TrainFolder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and signals as POSIX has them")
 Coloured = Callable[..., Path]

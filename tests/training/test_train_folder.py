@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.training.folder import Table, TrainFolder
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.train_folder import Table, TrainFolder
 
 
 @pytest.fixture

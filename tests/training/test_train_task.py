@@ -14,10 +14,10 @@ from small_training import NEW, QUICK, Silent, contents, make_training_small, re
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, PackNetError, UsageError
 from packnet_deploy.pack import Pack, bank_sha256
 from packnet_deploy.training import backbones, session
-from packnet_deploy.training.folder import TrainFolder
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
+from packnet_deploy.training.train_folder import TrainFolder
 
 Coloured = Callable[..., Path]
 

@@ -4,23 +4,21 @@ A method is a function ``train(tasks, pack_path, session)`` that trains what the
 ``TaskResult`` for each task. All of them use the same recipe, images, schedule, loop, logs and checkpoint; they differ
 in what may change, what is minimised, and what is pruned.
 
-    packnet.py          packnet: train → prune → retrain → freeze, weight by weight
-    relearn.py          teaching what is left of a pruned pretrained network to see as the whole did
+    packnet.py       packnet: train → prune → retrain → freeze, weight by weight
+    relearn.py       teaching what is left of a pruned pretrained network to see as the whole did
 
-    filter_training.py  filter-pruning: the same by whole filters, so that one forward answers all tasks
-    filters.py          claiming and pruning whole filters
-    channels.py         which filters make a channel, which weights read it, whom it belongs to
-    following.py        following channels through a network
-    simultaneous.py     all tasks of such a pack from one forward
-    taylor.py           what a weight or a channel is worth, judged by images
+    filters.py       filter-pruning: the same by whole filters, so that one forward answers all tasks
+    channels.py      which filters make a channel, which weights read it, whom it belongs to
+    following.py     following channels through a network
+    simultaneous.py  all tasks of such a pack from one forward
+    taylor.py        what a weight or a channel is worth, judged by images
 
-    plain.py            classifier-only: task 1's network as it is, later tasks train a head only; head-and-norm: the
-                        same, with normalisation of their own; individual: a network for each task
+    plain.py         classifier-only, head-and-norm, individual: the baselines that frame PackNet
 
-    joint.py            joint: one network, all tasks' images at once
-    lwf.py              lwf: one network that keeps changing, held back by distillation
-    together.py         what these two have in common
-    shared.py           their network: a head for each task, in one wide layer
+    joint.py         joint: one network, all tasks' images at once
+    lwf.py           lwf: one network that keeps changing, held back by distillation
+    together.py      what these two have in common
+    shared.py        their network: a head for each task, in one wide layer
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ def method_of(tasks: Sequence[TrainOptions]) -> Method:
 
 
 def _methods() -> dict[str, Method]:
-    from packnet_deploy.training.methods.filter_training import filter_pruning
+    from packnet_deploy.training.methods.filters import filter_pruning
     from packnet_deploy.training.methods.joint import joint
     from packnet_deploy.training.methods.lwf import lwf
     from packnet_deploy.training.methods.packnet import packnet

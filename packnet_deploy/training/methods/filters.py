@@ -1,4 +1,4 @@
-"""Filter pruning: PackNet over whole filters, so that one forward answers all tasks (the paper's section 5.5).
+"""``--method filter-pruning``: PackNet over whole filters, so that one forward answers all tasks (section 5.5).
 
 A task owns channels (channels.py) rather than single weights. Task k's filters read the channels of tasks 1..k and no
 others; the weights by which an older filter would read a newer channel stay free, and zero, for ever. So a channel
@@ -14,7 +14,8 @@ through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +23,16 @@ from torch import Tensor
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.training.guard import FrozenGuard
-from packnet_deploy.training.head import find_head
+from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.methods.channels import Channels, over, with_images
 from packnet_deploy.training.methods.following import follow_channels
+from packnet_deploy.training.methods.packnet import into_one_pack
 from packnet_deploy.training.methods.taylor import IMAGES, importance
 from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.parts import find_head
+from packnet_deploy.training.session import Session, TaskResult
+from packnet_deploy.training.task import TaskTraining
 
 # New channels beside trained ones: as loud as those, they drown what the older tasks know, and the first steps of a
 # head that ends in ReLU kill it for good (SqueezeNet on photographs: chance, for ever; a tenth or less learns).
@@ -171,3 +177,45 @@ def least(scores: Tensor, held: Tensor, older: Tensor, bundles: Tensor, count: i
     ranked = torch.where(candidates, scores, torch.inf).argsort(stable=True)
     chosen[ranked[: max(0, min(count, int(candidates.sum())))]] = True
     return chosen
+
+
+def filter_pruning(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
+    """Task after task into one pack, each by whole filters."""
+    return into_one_pack(tasks, pack_path, session, WholeFilters)
+
+
+class WholeFilters:
+    """A task claims whole filters, and gives the least important ones back, judged by its images.
+
+    ``--prune-steps`` removes them by and by, judged anew in each step. The paper's table 6 removes 400 of VGG-16's
+    before each of ten epochs: as many steps as retraining epochs.
+
+    Raises:
+        UsageError: it has none.
+    """
+
+    def __init__(self, training: TaskTraining) -> None:
+        self._options, self.identity = training.options, dict[str, Any]()
+        if training.images.train is None:
+            raise UsageError(f"task {self._options.task!r}: filter pruning judges filters by images; give their --data")
+        self._filters = FilterPacking(training.network)
+
+    def begin(self, classes: tuple[str, ...], keep_head: bool) -> None:
+        self._filters.begin(self._options.task, classes, keep_head=keep_head)
+
+    def prune(self, part: float, train: TrainLoader | None) -> None:
+        assert train is not None  # __init__ saw to it
+        train.set_epoch(0)
+        self._filters.prune(self._filters.importance(train), part * self._options.prune_rate)
+
+    def freeze(self) -> None:
+        self._filters.freeze(self._options.value_dtype)
+
+    def keep(self, pack_path: Path) -> dict[str, Any]:
+        return {}  # new filters start at random
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._filters.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        self._filters.restore(snapshot)

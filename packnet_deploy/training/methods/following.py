@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from packnet_deploy.errors import UsageError, missing_package
 from packnet_deploy.pack import InputSpec, probe_batch
-from packnet_deploy.training.head import find_head
 from packnet_deploy.training.inference import evaluating
 from packnet_deploy.training.methods.channels import FROM_IMAGES, Channels, Layer, over, with_images
+from packnet_deploy.training.parts import find_head
 
 TOLERANCE = 1e-5  # of the logits' scale, in the proof; sums that differ in terms of zero alone are mostly the same bits
 _UNKNOWN = -2

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from packnet_deploy.training.fit import Objective
-from packnet_deploy.training.head import find_head
+from packnet_deploy.training.parts import find_head
 from packnet_deploy.training.session import images_of, open_data
 from packnet_deploy.training.task import Lesson, TaskTraining
 

@@ -19,11 +19,9 @@ from torch import Tensor, nn
 from packnet_deploy.pack import Backbone, InputSpec, Pack, append_task, create_pack
 from packnet_deploy.pack.atomic import TEMP_PREFIX, sync_directory
 from packnet_deploy.training.guard import FrozenGuard
-from packnet_deploy.training.head import find_head, renew_head
+from packnet_deploy.training.module import rounded
 from packnet_deploy.training.network import PackedNetwork
-from packnet_deploy.training.packable import packable_weights
-from packnet_deploy.training.rounding import rounded
-from packnet_deploy.training.separate import statistical_layers
+from packnet_deploy.training.parts import find_head, packable_weights, renew_head, statistical_layers
 from packnet_deploy.training.trace import trace_skeleton
 
 

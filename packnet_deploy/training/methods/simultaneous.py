@@ -11,10 +11,10 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.guard import FrozenGuard
-from packnet_deploy.training.head import find_head, renew_head
 from packnet_deploy.training.methods.channels import Channels, over, with_images
 from packnet_deploy.training.methods.following import follow_channels
 from packnet_deploy.training.network import PackedNetwork
+from packnet_deploy.training.parts import find_head, renew_head
 
 
 class Simultaneous(nn.Module):

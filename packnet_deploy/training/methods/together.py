@@ -16,9 +16,9 @@ from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
+from packnet_deploy.training.inference import errors
 from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.methods.shared import SharedNetwork
-from packnet_deploy.training.metrics import errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.session import (

@@ -13,7 +13,7 @@ from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.training import backbones
 from packnet_deploy.training.methods.channels import FROM_IMAGES, Channels
 from packnet_deploy.training.methods.following import follow_channels
-from packnet_deploy.training.packable import packable_weights
+from packnet_deploy.training.parts import packable_weights
 
 
 def follow(module: nn.Module, head: str = "head") -> Channels:

@@ -20,12 +20,12 @@ from packnet_deploy.errors import Interrupted, UsageError
 from packnet_deploy.pack import Pack
 from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones
-from packnet_deploy.training.folder import TrainFolder
+from packnet_deploy.training.inference import Errors
 from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.methods.filters import FilterPacking
-from packnet_deploy.training.metrics import Errors
 from packnet_deploy.training.options import METHODS, TrainOptions
 from packnet_deploy.training.run import TaskResult, train_tasks
+from packnet_deploy.training.train_folder import TrainFolder
 
 Coloured = Callable[..., Path]
 Recipe = Callable[..., list[TrainOptions]]

@@ -10,7 +10,7 @@ from small_training import Silent, make_training_small, recipe
 
 from packnet_deploy.cli.train import train_all
 from packnet_deploy.pack import Pack
-from packnet_deploy.training.collapse import collapse, collapse_warning, warnings_of
+from packnet_deploy.training.report import collapse, collapse_warning, warnings_of
 from packnet_deploy.training.run import train_tasks
 
 Coloured = Callable[..., Path]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from packnet_deploy.data.modes import in_rgb, upright
+from packnet_deploy.data.pillow import in_rgb, upright
 from packnet_deploy.data.splits import FileSplit
 from packnet_deploy.errors import EnvironmentFault
 

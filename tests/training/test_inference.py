@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from packnet_deploy.training.metrics import Errors, errors
+from packnet_deploy.training.inference import Errors, errors
 
 
 class Answers(nn.Module):
