@@ -57,6 +57,10 @@ class Keeper(Supervisor):
             self._folder.log().put(self._log)
         return True
 
+    def done(self) -> None:
+        """What was trained is in its pack: there is nothing to go on with any more."""
+        self._checkpoint.remove()
+
     def hold(self) -> None:
         """Keep the network as it is now; it takes the place of what was held before."""
         self.held = self._network.snapshot()

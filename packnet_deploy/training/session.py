@@ -1,4 +1,4 @@
-"""What the tasks of one ``packnet train`` share: folder, device, processes, the wish to stop; and a task's images.
+"""What the tasks of one ``packnet train`` share: folder, device, processes, the wish to stop; a task's images; set-up.
 
 Which methods there are is methods/, how one task is trained into a pack task.py.
 """
@@ -9,23 +9,27 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from packnet_deploy.data import ImageSplit, TaskData, open_dataset
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.pack import InputSpec, Pack
-from packnet_deploy.training.checkpoint import StopRequest, read
+from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, read
 from packnet_deploy.training.distributed import World
 from packnet_deploy.training.fit import Watcher
+from packnet_deploy.training.keeper import Keeper, Kept
 from packnet_deploy.training.loader import EvalLoader, TrainLoader, train_loader
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
+from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.start import own_classes
 from packnet_deploy.training.train_folder import TrainFolder
 
-NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
+_NOT_IN_RESULT = ("pack", "device", "workers")  # options that may differ when training goes on
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,26 @@ class Session:
     stop: StopRequest = field(default_factory=StopRequest)
     resume: bool = False
     tests: dict[str, TrainOptions] = field(default_factory=dict)
+
+    def place(self, module: nn.Module, options: TrainOptions) -> None:
+        """Move a module to the session's device, laid out in memory as the options say."""
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    def keeper(self, name: str, network: Kept, identity: Mapping[str, Any]) -> Keeper:
+        """What keeps a training of this session.
+
+        Args:
+            name: what the log and messages call it.
+            identity: everything that determines its result, as JSON values, beside the number of processes.
+        """
+        checkpoint = Checkpoint(self.folder.checkpoint, {**identity, "processes": self.world.size})
+        return Keeper(name, network, checkpoint, self.folder, self.world, self.stop)
+
+    def own_dropout(self, seed: int) -> None:
+        """Give each process random numbers of its own from here on; until now all had the same, and so one network."""
+        if self.world.size > 1:
+            torch.manual_seed(seed + self.world.rank * 7919)
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,11 @@ def eval_loader(split: ImageSplit, options: TrainOptions, network: PackedNetwork
     share = np.arange(session.world.rank, len(split), session.world.size)
     spec = network.spec.framed(options.framing, split.boxed)
     return EvalLoader(split.subset(share), spec, options.batch_size, session.device)
+
+
+def identity_of(options: TrainOptions) -> dict[str, Any]:
+    """The options that determine a task's result, as JSON values."""
+    return {key: value for key, value in to_json(options).items() if key not in _NOT_IN_RESULT}
 
 
 def open_data(options: TrainOptions) -> TaskData | None:

@@ -15,31 +15,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
 from packnet_deploy.training import rate
-from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import require_same_owners, wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
 from packnet_deploy.training.inference import Errors, errors
-from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.older import changes, older_tasks, task_errors
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.parts import find_head
-from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.report import task_report, task_warnings
 from packnet_deploy.training.search import Tried
 from packnet_deploy.training.session import (
-    NOT_IN_RESULT,
     Images,
     Session,
     TaskResult,
     eval_loader,
+    identity_of,
     images_of,
     open_data,
     seed,
@@ -118,8 +114,7 @@ class TaskTraining:
         else:
             self.network, self.keep_head = network_of(self.pack, options.layers), False
             self.arch = self.pack.backbone.arch
-        layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        self.network.module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
+        session.place(self.network.module, options)
         self.images: Images = images_of(options, data, self.network, session, self.keep_head)
         self.counts = {} if data is None else {"val": len(data.val), "test": len(data.test)}
         if options.max_drop is not None and not self.counts.get("val"):
@@ -127,23 +122,20 @@ class TaskTraining:
                 "--max-drop: expected validation images to see the drop on, got none; hold some out (--val-fraction)"
             )
         self.older = older_tasks(self.network, self.pack)
-        identity = {k: v for k, v in to_json(options).items() if k not in NOT_IN_RESULT}
-        identity |= {"parent": self.pack.manifest.last_sha256 if self.pack else "", "processes": session.world.size}
+        identity = identity_of(options) | {"parent": self.pack.manifest.last_sha256 if self.pack else ""}
         if data is not None:  # not its pixels, but what most often changes
             identity |= {"classes": list(data.classes), "training images": len(data.train)}
         self.packing = packing_of(self)
         identity |= self.packing.identity
         self.lesson = lesson_of(self) if lesson_of else Lesson(self.images.train, self.images.val)
-        self._checkpoint = Checkpoint(session.folder.checkpoint, identity)
-        self._keeper = Keeper(options.task, self.packing, self._checkpoint, session.folder, session.world, session.stop)
+        self._keeper = session.keeper(options.task, self.packing, identity)
 
     def run(self) -> TaskResult:
         """Train the task and put it into the pack."""
         options, network, session, keeper = self.options, self.network, self.session, self._keeper
         if not (session.resume and keeper.resume()):
             self.packing.begin(self.images.classes, self.keep_head)
-            if session.world.size > 1:  # each process its own dropout
-                torch.manual_seed(options.seed + session.world.rank * 7919)
+            session.own_dropout(options.seed)
         graph = None
         if self.pack is None:
             graph = trace_skeleton(network.module, network.head, network.spec).SerializeToString(deterministic=True)
@@ -253,7 +245,7 @@ class TaskTraining:
                 create_pack(self.path, backbone, self.network.spec, graph, self.network.packable, new)
             else:
                 append_task(self.pack, new)
-            self._checkpoint.remove()
+            self._keeper.done()
         wait_for_all()
         return Pack.open(self.path)
 

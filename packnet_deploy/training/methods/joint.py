@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.training.fit import Batches, Objective
-from packnet_deploy.training.methods.shared import ManyHeads
+from packnet_deploy.training.methods.shared import ManyHeads, SharedNetwork
 from packnet_deploy.training.methods.together import TogetherTraining, train_together, training_stage
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, open_data
@@ -34,29 +34,27 @@ def shares(images: Mapping[str, int], batch_size: int) -> dict[str, int]:
 
 def joint(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
     """All tasks at once; one pack."""
-    return train_together(JointTraining, tasks, pack_path, session)
+    return train_together(tasks, pack_path, session, train_jointly, SharedNetwork)
 
 
-class JointTraining(TogetherTraining):
+def train_jointly(training: TogetherTraining[SharedNetwork]) -> None:
     """All tasks in one stage, on the first task's schedule."""
-
-    def run(self) -> Iterator[TaskResult]:
-        stage, batch_size = training_stage(self.tasks[0]), self.tasks[0].batch_size
-        opened = [(options, open_data(options)) for options in self.tasks]
-        counts = {options.task: len(data.train) for options, data in opened if data is not None}
-        if stage is None or len(counts) < len(self.tasks):
-            raise UsageError("--method joint: expected images of every task and --epochs above 0; give them")
-        self.keeper.task = "joint"
-        parts = shares(counts, batch_size)
-        images = {
-            options.task: self.begin(replace(options, batch_size=parts[options.task]), data) for options, data in opened
-        }
-        heads = self.network.module
-        train = MixedBatches({task: own.train for task, own in images.items() if own.train is not None}, heads)
-        val = EveryTask({task: own.val for task, own in images.items()}, heads)
-        self.fit(self.keeper.task, stage, train, val, joint_objective(heads))
-        self.measure(images)
-        yield from self.commit()
+    tasks = training.tasks
+    stage, batch_size = training_stage(tasks[0]), tasks[0].batch_size
+    opened = [(options, open_data(options)) for options in tasks]
+    counts = {options.task: len(data.train) for options, data in opened if data is not None}
+    if stage is None or len(counts) < len(tasks):
+        raise UsageError("--method joint: expected images of every task and --epochs above 0; give them")
+    training.keeper.task = "joint"
+    parts = shares(counts, batch_size)
+    images = {
+        options.task: training.begin(replace(options, batch_size=parts[options.task]), data) for options, data in opened
+    }
+    heads = training.network.module
+    train = MixedBatches({task: own.train for task, own in images.items() if own.train is not None}, heads)
+    val = EveryTask({task: own.val for task, own in images.items()}, heads)
+    training.fit(training.keeper.task, stage, train, val, joint_objective(heads))
+    training.measure(images)
 
 
 class MixedBatches:

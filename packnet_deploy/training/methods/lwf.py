@@ -86,36 +86,32 @@ class StudentNetwork(SharedNetwork):
 
 def lwf(tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> Iterator[TaskResult]:
     """Task after task in one network; one pack of its last state."""
-    return train_together(LwfTraining, tasks, pack_path, session)
+    return train_together(tasks, pack_path, session, train_one_by_one, StudentNetwork)
 
 
-class LwfTraining(TogetherTraining):
-    """Task after task in one network that never stops changing; the pack is of its last state."""
+def train_one_by_one(training: TogetherTraining[StudentNetwork]) -> None:
+    """Task after task in one network that never stops changing."""
+    for number, options in enumerate(training.tasks):
+        if number >= training.keeper.stage // 2:  # two stages a task
+            _add_task(training, number, options)
 
-    network_class = StudentNetwork
-    network: StudentNetwork
 
-    def run(self) -> Iterator[TaskResult]:
-        for number, options in enumerate(self.tasks):
-            if number >= self.keeper.stage // 2:  # two stages a task
-                self._task(number, options)
-        yield from self.commit()
-
-    def _task(self, number: int, options: TrainOptions) -> None:
-        self.keeper.task = options.task
-        images = self.begin(options, open_data(options))
-        for place, stage in enumerate(lwf_stages(options, number), start=2 * number):
-            if stage is None or images.train is None or place < self.keeper.stage:
-                continue
-            self.keeper.stage = place
-            if stage.phase == "warm-up":
-                self.network.train_head(options.task)
-            else:
-                self.network.train_everything()
-            objective = lwf_objective(self.network.module, self.network.teacher)
-            self.fit(options.task, stage, images.train, images.val, objective)
-        self.network.train_everything()
-        self.measure({options.task: images})
+def _add_task(training: TogetherTraining[StudentNetwork], number: int, options: TrainOptions) -> None:
+    network, keeper = training.network, training.keeper
+    keeper.task = options.task
+    images = training.begin(options, open_data(options))
+    for place, stage in enumerate(lwf_stages(options, number), start=2 * number):
+        if stage is None or images.train is None or place < keeper.stage:
+            continue
+        keeper.stage = place
+        if stage.phase == "warm-up":
+            network.train_head(options.task)
+        else:
+            network.train_everything()
+        objective = lwf_objective(network.module, network.teacher)
+        training.fit(options.task, stage, images.train, images.val, objective)
+    network.train_everything()
+    training.measure({options.task: images})
 
 
 def lwf_stages(options: TrainOptions, number: int) -> tuple[Fit | None, Fit | None]:

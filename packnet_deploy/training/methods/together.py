@@ -1,32 +1,31 @@
-"""Training all tasks of a recipe in one network that ends as one pack: what joint training and LwF have in common."""
+"""Training all tasks of a recipe in one network that ends as one pack: what joint training and LwF have in common.
+
+What they differ in is a function: which images the network learns from, in what order, and what is minimised.
+"""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from packnet_deploy.data import TaskData
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import InputSpec, Pack
-from packnet_deploy.training.checkpoint import Checkpoint
 from packnet_deploy.training.distributed import wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
 from packnet_deploy.training.inference import errors
-from packnet_deploy.training.keeper import Keeper
 from packnet_deploy.training.methods.shared import SharedNetwork
 from packnet_deploy.training.options import TrainOptions
-from packnet_deploy.training.recipe import to_json
 from packnet_deploy.training.session import (
-    NOT_IN_RESULT,
     Images,
     Session,
     TaskResult,
     eval_loader,
+    identity_of,
     images_of,
     open_data,
     seed,
@@ -35,34 +34,34 @@ from packnet_deploy.training.stages import Fit, stages
 from packnet_deploy.training.start import new_network
 
 EvalBatches = Iterable[tuple[Tensor, Tensor]]
+Network = TypeVar("Network", bound=SharedNetwork)
 
 
-class TogetherTraining(ABC):
-    """The tasks of one recipe, from images to a pack that appears when all are trained."""
+class TogetherTraining(Generic[Network]):
+    """The tasks of one recipe, from images to a pack that appears when all are trained.
 
-    network_class: type[SharedNetwork] = SharedNetwork
+    Args:
+        network_of: makes the network that they share, of a module, its head's name and its input.
+    """
 
-    def __init__(self, tasks: Sequence[TrainOptions], pack_path: Path, session: Session) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[TrainOptions],
+        pack_path: Path,
+        session: Session,
+        network_of: Callable[[nn.Module, str, InputSpec], Network],
+    ) -> None:
         self.tasks, self.path, self.session = tasks, pack_path, session
         first = tasks[0]
         seed(first.seed)
         self._given, self.arch, self._keep_head = new_network(first)
-        module, head = self._given.module, self._given.head
-        layout = torch.channels_last if first.channels_last else torch.contiguous_format
-        module.to(session.device, memory_format=layout)  # type: ignore[call-overload]
-        self.network = self.network_class(module, head, self._given.spec)
-        described = [{k: v for k, v in to_json(task).items() if k not in NOT_IN_RESULT} for task in tasks]
-        identity = {"task": tasks[-1].task, "tasks": described, "processes": session.world.size}
-        checkpoint = Checkpoint(session.folder.checkpoint, identity)
-        self.keeper = Keeper(first.task, self.network, checkpoint, session.folder, session.world, session.stop)
-        self._checkpoint = checkpoint
+        session.place(self._given.module, first)
+        self.network = network_of(self._given.module, self._given.head, self._given.spec)
+        identity = {"task": tasks[-1].task, "tasks": [identity_of(task) for task in tasks]}
+        self.keeper = session.keeper(first.task, self.network, identity)
         self._images: dict[str, Images] = {}  # of the tasks begun here, not before an interruption
         if session.resume:
             self.keeper.resume()
-
-    @abstractmethod
-    def run(self) -> Iterator[TaskResult]:
-        """Train what is left to train, and ``commit``."""
 
     def begin(self, options: TrainOptions, data: TaskData | None) -> Images:
         """A task's images, and its head in the network unless it was there when training was interrupted."""
@@ -71,8 +70,7 @@ class TogetherTraining(ABC):
         if options.task not in self.network.module.classes:
             seed(options.seed)
             self.network.add(options.task, images.classes, keep_head=keep_head)
-            if self.session.world.size > 1:  # each process its own dropout
-                torch.manual_seed(options.seed + 7919 * self.session.world.rank)
+            self.session.own_dropout(options.seed)
         self.network.module.chosen, self._images[options.task] = options.task, images
         return images
 
@@ -126,7 +124,7 @@ class TogetherTraining(ABC):
         if self.session.world.writes:
             inputs = {options.task: self._input(options) for options in self.tasks}
             self.network.write_pack(self.path, self.arch, reports, inputs, self.tasks[0].value_dtype)
-            self._checkpoint.remove()
+            self.keeper.done()
         wait_for_all()
         for options in self.tasks:
             images = self._images.get(options.task)
@@ -145,15 +143,24 @@ class TogetherTraining(ABC):
 
 
 def train_together(
-    training: type[TogetherTraining], tasks: Sequence[TrainOptions], pack_path: Path, session: Session
+    tasks: Sequence[TrainOptions],
+    pack_path: Path,
+    session: Session,
+    train: Callable[[TogetherTraining[Network]], None],
+    network_of: Callable[[nn.Module, str, InputSpec], Network],
 ) -> Iterator[TaskResult]:
     """Train all tasks, unless the pack holds just these.
+
+    Args:
+        train: trains what is left to train, through ``begin``, ``fit`` and ``measure``.
 
     Raises:
         UsageError: the pack exists, with other tasks.
     """
     if not pack_path.exists():
-        yield from training(tasks, pack_path, session).run()
+        training = TogetherTraining(tasks, pack_path, session, network_of)
+        train(training)
+        yield from training.commit()
     elif [entry.name for entry in Pack.open(pack_path).tasks] != [options.task for options in tasks]:
         raise UsageError(
             f"{pack_path}: exists already, and method {tasks[0].method} trains the tasks of a pack together; "
