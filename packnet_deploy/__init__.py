@@ -8,7 +8,7 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     training/      from images to a pack: PackNet itself, and all around it that runs on PyTorch
     export/        from a pack to ONNX, checked
     trt/           from a pack to TensorRT: engines, switching their tasks, running them
-    runners/       running tasks by one contract: ONNX Runtime, TensorRT, PyTorch
+    runners/       running tasks by one contract, on ONNX Runtime; what they answer against what they should
     bench/         measuring what was exported and built
     doctor/        what this machine can build and run
     gpu_report/    everything that takes a GPU, checked and measured on one
