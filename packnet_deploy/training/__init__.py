@@ -4,7 +4,8 @@ The algorithm, and a module that goes through it:
 
     algorithm.py     PackNet's cycle, whole: train → prune → retrain → freeze
     pattern.py       the same under 2:4: which weights may be claimed and kept
-    network.py       a module taken through the cycle, task after task
+    cycle.py         a live module taken through it, and what must not change meanwhile
+    network.py       such a module out of a pack and into it again, to and from a checkpoint
     module.py        a module's tensors by what becomes of them
     parts.py         which tensors are the head's, which are packed, which a task may have of its own
     guard.py         keeps frozen weights bit-identical under any optimiser

@@ -1,7 +1,7 @@
 """PackNet's cycle, whole: train → prune → retrain → freeze, task after task, in one set of weights.
 
 Pure functions over (weights, owner maps); nothing here knows a module, an optimiser or a file. What keeps frozen
-weights still while an optimiser runs is guard.py; the nn.Module around it is network.py.
+weights still while an optimiser runs is guard.py; the nn.Module around it is cycle.py.
 
     state = start(weights)                        no task yet, every weight free
     state = begin(state)                          task 1 claims every free weight, and trains them

@@ -53,9 +53,10 @@ class FrozenGuard:
         self._handles.append(optimizer.register_step_post_hook(self._after_step))
 
     def remove(self) -> None:
-        """Take all hooks off again; frozen values are put back a last time."""
+        """Hold nothing any more, hooks and tensors; frozen values are put back a last time."""
         self.restore()
         self._unhook()
+        self._layers, self._inference_only = [], []
 
     @staticmethod
     def release(module: nn.Module) -> bool:

@@ -98,7 +98,6 @@ class SharedNetwork:
     def train_everything(self) -> None:
         """The network and every head may change."""
         self._guard.remove()
-        self._guard = FrozenGuard([])
         self.module.requires_grad_(True)
 
     def train_head(self, task: str) -> None:
