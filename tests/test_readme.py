@@ -89,8 +89,9 @@ def test_the_tree_lists_what_is_there() -> None:
     section = README.partition("## The tree")[2]
     listed = re.findall(r"^([\w./]+?)(?:, [\w./]+)?  +\S", section, re.MULTILINE)
     assert all((ROOT / path).exists() for path in listed), listed
-    folders = {f"packnet_deploy/{p.name}/" for p in (ROOT / "packnet_deploy").iterdir() if (p / "__init__.py").exists()}
-    assert folders <= set(listed)
+    packages = {path.parent.name for path in (ROOT / "packnet_deploy").glob("*/__init__.py")}
+    drawn = section.partition("\ntrain/")[0]
+    assert packages <= set(re.findall(r"\w+", drawn)), "drawn with what they import"
     top = {path.parts[0] for path in map(Path, listed)}
     assert {"docs", "engines", "packnet_deploy", "tests", "train"} <= top
 

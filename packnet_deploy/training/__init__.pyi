@@ -4,6 +4,7 @@ from .inference import errors as errors
 from .loader import EvalLoader as EvalLoader
 from .loader import TrainLoader as TrainLoader
 from .loader import train_loader as train_loader
+from .methods.simultaneous import simultaneous as simultaneous
 from .network import PackedNetwork as PackedNetwork
 from .older import changes as changes
 from .older import older_tasks as older_tasks

@@ -47,7 +47,7 @@ LEGAL_CALLS = {
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackingState:
     """The state of the cycle: who owns what, and what ``task`` (the current or the last one) is doing.
 
     Attributes:
@@ -75,13 +75,13 @@ class Packing:
         return torch.zeros_like(owner, dtype=torch.bool) if self.phase is Phase.FROZEN else owner == self.task
 
 
-def start(weights: Mapping[str, Tensor], patterned: Collection[str] = ()) -> Packing:
+def start(weights: Mapping[str, Tensor], patterned: Collection[str] = ()) -> PackingState:
     """No task yet: every weight is free."""
     owners = {name: torch.zeros_like(weight, dtype=torch.uint8) for name, weight in weights.items()}
-    return Packing(owners, patterned=frozenset(patterned))
+    return PackingState(owners, patterned=frozenset(patterned))
 
 
-def begin(state: Packing, claim: Mapping[str, Tensor] | None = None) -> Packing:
+def begin(state: PackingState, claim: Mapping[str, Tensor] | None = None) -> PackingState:
     """The next task claims free weights. Those are 0, except before task 1, where they are the given network's.
     (What a first task does not claim there is for the caller to set to 0.)
 
@@ -115,11 +115,11 @@ def begin(state: Packing, claim: Mapping[str, Tensor] | None = None) -> Packing:
 
 
 def prune(
-    state: Packing,
+    state: PackingState,
     weights: Mapping[str, Tensor],
     rate: float | Mapping[str, float],
     score: Mapping[str, Tensor] | None = None,
-) -> tuple[Packing, Weights]:
+) -> tuple[PackingState, Weights]:
     """Give back the least of the current task's weights, layer by layer: they become 0 and free.
 
     Of the n weights that a parameter gave the task, round-half-even(rate · n) are free afterwards. So pruning may be
@@ -147,7 +147,7 @@ def prune(
     return release(state, weights, {name: _surplus(state, name, worth[name], rates[name]) for name in state.owners})
 
 
-def _surplus(state: Packing, name: str, worth: Tensor, rate: float) -> Tensor:
+def _surplus(state: PackingState, name: str, worth: Tensor, rate: float) -> Tensor:
     """Bool, of the weight's shape: what the current task must give back of one parameter."""
     if not 0 <= rate <= 1:
         raise UsageError(f"prune rate: expected 0..1, got {rate}")
@@ -182,7 +182,9 @@ def smallest(worth: Tensor, held: Tensor, count: int) -> Tensor:
     return drop
 
 
-def release(state: Packing, weights: Mapping[str, Tensor], drop: Mapping[str, Tensor]) -> tuple[Packing, Weights]:
+def release(
+    state: PackingState, weights: Mapping[str, Tensor], drop: Mapping[str, Tensor]
+) -> tuple[PackingState, Weights]:
     """Give back the weights that ``drop`` marks: pruning by any other rule than the least of each layer.
 
     Args:
@@ -208,7 +210,7 @@ def release(state: Packing, weights: Mapping[str, Tensor], drop: Mapping[str, Te
     return replace(state, owners=owners, phase=Phase.RETRAINING), released
 
 
-def freeze(state: Packing) -> Packing:
+def freeze(state: PackingState) -> PackingState:
     """The current task is done; its weights never change again.
 
     Raises:
@@ -222,7 +224,7 @@ def freeze(state: Packing) -> Packing:
     return replace(state, phase=Phase.FROZEN)
 
 
-def _require(state: Packing, call: str, *legal: Phase) -> None:
+def _require(state: PackingState, call: str, *legal: Phase) -> None:
     if state.phase not in legal:
         needs = " or ".join(phase.name for phase in legal)
         raise StepOrderError(
@@ -231,6 +233,6 @@ def _require(state: Packing, call: str, *legal: Phase) -> None:
         )
 
 
-def _require_each(state: Packing, what: str, given: Mapping[str, object]) -> None:
+def _require_each(state: PackingState, what: str, given: Mapping[str, object]) -> None:
     if differ := sorted(given.keys() ^ state.owners.keys()):
         raise UsageError(f"{what}: expected one for each packable parameter; missing or unknown: {differ[0]!r}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import InputSpec
 from packnet_deploy.pack.owners import FREE, LayerCapacity, OwnerMap, capacity
-from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, release, start
+from packnet_deploy.training.algorithm import PackingState, Phase, begin, freeze, prune, release, start
 from packnet_deploy.training.guard import FrozenGuard
 from packnet_deploy.training.module import PackableModule, like, rounded
 from packnet_deploy.training.parts import find_head, linear_names, renew_head, separable, statistical_layers
@@ -206,7 +206,7 @@ class PackingCycle(PackableModule):
             claim = {name: torch.ones_like(owner, dtype=torch.bool) for name, owner in self.state.owners.items()}
         return {name: mask if name in names else torch.zeros_like(mask) for name, mask in claim.items()}
 
-    def _shrink(self, state: Packing, weights: Mapping[str, Tensor]) -> None:
+    def _shrink(self, state: PackingState, weights: Mapping[str, Tensor]) -> None:
         """Take on a state in which fewer weights are the task's."""
         self.state = state
         with torch.no_grad():
@@ -214,7 +214,7 @@ class PackingCycle(PackableModule):
                 weight.copy_(weights[name])
         self._protect()
 
-    def _at_home(self) -> Packing:
+    def _at_home(self) -> PackingState:
         """The state with each owner map where its weight now is; the module may have been moved since."""
         owners = self.state.owners
         return replace(self.state, owners={name: like(owners[name], weight) for name, weight in self._weights.items()})

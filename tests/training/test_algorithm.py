@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from packnet_deploy.errors import CheckFailed, StepOrderError, UsageError
 from packnet_deploy.pack.owners import MAX_TASKS
-from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, release, smallest, start
+from packnet_deploy.training.algorithm import PackingState, Phase, begin, freeze, prune, release, smallest, start
 
 RATES = st.one_of(st.sampled_from([0, 0.25, 0.5, 0.75, 0.9, 1]), st.floats(0, 1))
 # Few values, so that ties abound; 1 and its float32 neighbour; both zeros; subnormal and infinite ones.
@@ -88,7 +88,7 @@ def test_layers_beyond_float32s_integers_are_exact() -> None:
 
 
 def test_only_the_current_tasks_weights_count_and_change() -> None:
-    state = Packing({"w": owners(1, 1, 2, 2, 2, 2)}, 2, Phase.TRAINING, {"w": 4})
+    state = PackingState({"w": owners(1, 1, 2, 2, 2, 2)}, 2, Phase.TRAINING, {"w": 4})
     weights = {"w": torch.tensor([0.01, -0.0, 5.0, -4.0, 3.0, 6.0])}
     after, pruned = prune(state, weights, 0.5)
     assert after.owners["w"].tolist() == [1, 1, 2, 0, 0, 2]
@@ -176,7 +176,7 @@ def test_a_rate_below_the_one_before_is_refused() -> None:
 
 
 def test_release_gives_back_what_it_is_told() -> None:
-    state = Packing({"w": owners(1, 2, 2, 2), "v": owners(2, 2)}, 2, Phase.TRAINING, {"w": 3, "v": 2})
+    state = PackingState({"w": owners(1, 2, 2, 2), "v": owners(2, 2)}, 2, Phase.TRAINING, {"w": 3, "v": 2})
     weights = {"w": torch.tensor([9.0, 8, -7, 6]), "v": torch.tensor([5.0, 4])}
     after, left = release(state, weights, {"w": flags(0, 1, 1, 0), "v": flags(0, 0)})
     assert after.owners["w"].tolist() == [1, 0, 0, 2]
@@ -189,7 +189,7 @@ def test_release_gives_back_what_it_is_told() -> None:
 
 
 def test_release_takes_nothing_that_is_not_the_tasks() -> None:
-    state = Packing({"w": owners(1, 2, 0)}, 2, Phase.RETRAINING, {"w": 2})
+    state = PackingState({"w": owners(1, 2, 0)}, 2, Phase.RETRAINING, {"w": 2})
     for mask in (flags(1, 0, 0), flags(0, 0, 1)):
         with pytest.raises(UsageError, match="release: 1 weights of parameter 'w' do not belong to task 2"):
             release(state, {"w": torch.ones(3)}, {"w": mask})
@@ -201,7 +201,9 @@ def test_release_takes_nothing_that_is_not_the_tasks() -> None:
 
 
 def test_a_task_may_claim_a_part_of_what_is_free() -> None:
-    state = begin(Packing({"w": owners(1, 0, 0, 0), "v": owners(0, 1)}, 1), {"w": flags(1, 1, 0, 1), "v": flags(0, 0)})
+    state = begin(
+        PackingState({"w": owners(1, 0, 0, 0), "v": owners(0, 1)}, 1), {"w": flags(1, 1, 0, 1), "v": flags(0, 0)}
+    )
     assert state.owners["w"].tolist() == [1, 2, 0, 2]
     assert state.owners["v"].tolist() == [0, 1]
     assert state.claimed == {"w": 2, "v": 0}
@@ -213,7 +215,7 @@ def test_a_task_may_claim_a_part_of_what_is_free() -> None:
 
 
 def test_a_task_may_claim_nothing_if_it_says_so() -> None:
-    full = Packing({"w": owners(1, 1)}, 1)
+    full = PackingState({"w": owners(1, 1)}, 1)
     state, weights = prune(begin(full, {"w": flags(0, 0)}), {"w": torch.ones(2)}, 0.75)
     assert freeze(state).owners["w"].tolist() == [1, 1]
     assert (freeze(state).task, weights["w"].tolist()) == (2, [1, 1])
@@ -227,9 +229,9 @@ def test_claims_must_name_each_parameter() -> None:
 # -- the order of steps ----------------------------------------------------------------------------------------------
 
 IN_PHASE = {
-    Phase.FROZEN: Packing({"w": owners(0, 1)}, 1, Phase.FROZEN),
-    Phase.TRAINING: Packing({"w": owners(2, 1)}, 2, Phase.TRAINING, {"w": 1}),
-    Phase.RETRAINING: Packing({"w": owners(2, 1)}, 2, Phase.RETRAINING, {"w": 1}),
+    Phase.FROZEN: PackingState({"w": owners(0, 1)}, 1, Phase.FROZEN),
+    Phase.TRAINING: PackingState({"w": owners(2, 1)}, 2, Phase.TRAINING, {"w": 1}),
+    Phase.RETRAINING: PackingState({"w": owners(2, 1)}, 2, Phase.RETRAINING, {"w": 1}),
 }
 CALLS = {
     "begin": (begin, [Phase.FROZEN]),
@@ -262,13 +264,13 @@ def test_a_step_out_of_order_names_the_call_the_state_and_what_is_legal(name: st
 
 def test_without_free_weights_no_task_begins() -> None:
     with pytest.raises(UsageError, match="task 2: no free weights are left in the network, of 2"):
-        begin(Packing({"w": owners(1, 1)}, 1))
+        begin(PackingState({"w": owners(1, 1)}, 1))
 
 
 def test_an_owner_map_has_no_name_for_task_256() -> None:
-    assert begin(Packing({"w": owners(0)}, MAX_TASKS - 1)).owners["w"].tolist() == [MAX_TASKS]
+    assert begin(PackingState({"w": owners(0)}, MAX_TASKS - 1)).owners["w"].tolist() == [MAX_TASKS]
     with pytest.raises(UsageError, match=f"at most {MAX_TASKS} tasks"):
-        begin(Packing({"w": owners(0)}, MAX_TASKS))
+        begin(PackingState({"w": owners(0)}, MAX_TASKS))
 
 
 @settings(max_examples=40, deadline=None)

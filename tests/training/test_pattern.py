@@ -14,7 +14,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.pack.owners import support
 from packnet_deploy.pack.pattern import obeys
 from packnet_deploy.training import pattern
-from packnet_deploy.training.algorithm import Packing, Phase, begin, freeze, prune, release, start
+from packnet_deploy.training.algorithm import PackingState, Phase, begin, freeze, prune, release, start
 
 Array = np.ndarray[Any, Any]
 # Linear, pointwise, kernels of one to three dimensions, a grouped convolution (its weight has inputs/groups).
@@ -83,7 +83,7 @@ def layers(draw: st.DrawFn) -> tuple[Array, Array]:
 @given(layers(), RATES)
 def test_pruning_keeps_what_taking_the_best_one_by_one_does(layer: tuple[Array, Array], rate: float) -> None:
     weight, owner = layer
-    state = Packing({"w": torch.from_numpy(owner)}, 8, patterned=frozenset("w"))
+    state = PackingState({"w": torch.from_numpy(owner)}, 8, patterned=frozenset("w"))
     everything = {"w": torch.ones(owner.shape, dtype=torch.bool)}
     state, _ = prune(begin(state, everything), {"w": torch.from_numpy(weight)}, rate)
     assert np.array_equal((state.owners["w"] == 9).numpy(), reference(owner, weight, rate))
@@ -100,7 +100,7 @@ def test_a_task_claims_the_free_weights_of_open_groups(layer: tuple[Array, Array
         room += 2 - owned
         for position in group:
             assert claimable[position] == (owner[position] == 0 and owned < 2)
-    state = Packing({"w": torch.from_numpy(owner)}, 8, patterned=frozenset("w"))
+    state = PackingState({"w": torch.from_numpy(owner)}, 8, patterned=frozenset("w"))
     assert state.free == room
     assert begin(state, {"w": torch.ones(owner.shape, dtype=torch.bool)}).claimed == {"w": room}
 
