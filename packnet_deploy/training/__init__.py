@@ -14,7 +14,7 @@ Networks, their weights, their graphs:
 
     backbones.py     networks by name
     pretrained.py    weights by name or from a file, and the input they were trained on
-    init.py          the pretrained values kept beside a pack, from which free weights start
+    start_values.py  the pretrained values kept beside a pack, from which free weights start
     inference.py     forwards outside of training; errors
     runner.py        one task at a time behind the runners' contract
     older.py         whether older tasks are as they were, and how they do

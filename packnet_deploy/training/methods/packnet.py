@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from packnet_deploy.training.init import REPORT_KEY, init_path, named_init, read_init, write_init
 from packnet_deploy.training.loader import TrainLoader
 from packnet_deploy.training.methods.relearn import relearning_lesson
 from packnet_deploy.training.methods.taylor import weight_importance
@@ -17,6 +16,7 @@ from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.session import Session, TaskResult, task_names
 from packnet_deploy.training.stages import rates
 from packnet_deploy.training.start import is_pretrained, relearns
+from packnet_deploy.training.start_values import REPORT_KEY, init_path, named_init, read_init, write_init
 from packnet_deploy.training.task import Packing, TaskTraining
 
 

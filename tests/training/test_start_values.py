@@ -14,10 +14,10 @@ from small_training import NEW, QUICK, Silent, StopsAt, contents, make_training_
 from packnet_deploy.errors import ArtefactError, Interrupted
 from packnet_deploy.pack import Pack
 from packnet_deploy.runners.verify import verify_pack
-from packnet_deploy.training.init import init_path, named_init, read_init
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.start import with_network_first
+from packnet_deploy.training.start_values import init_path, named_init, read_init
 
 Coloured = Callable[..., Path]
 STILL = {"lr": 1e-30, "prune_rate": 0.0, "retrain_epochs": 0}  # training that moves nothing by more than that
