@@ -46,7 +46,7 @@ Going on after a stop, and in several processes:
 
     train_folder.py  what lies beside the pack: logs, results, the checkpoint, the request
     checkpoint.py    the checkpoint, and stopping at a signal
-    keeper.py        keeps both up after every epoch
+    keeper.py        writes it and the log after every epoch, and stops when it is asked to
     distributed.py   several processes training one network
 """
 

@@ -35,9 +35,9 @@ def with_network_first(tasks: Sequence[TrainOptions], pack_path: Path, resume: b
     The same again where a recipe goes on in a pack that began so.
 
     Pruning a pretrained network to a small data set throws away what later tasks need; keeping it as a task of its
-    own, the smallest three tenths freed, does not, and every added task finds these where they were (start_values.py). The
-    network's own task misses them: whoever needs it names images to relearn from, which is what the paper does with
-    ImageNet itself, whose images are not at hand (docs/results.md has the figures).
+    own, the smallest three tenths freed, does not, and every added task finds these where they were (start_values.py).
+    The network's own task misses them: whoever needs it names images to relearn from, which is what the paper does
+    with ImageNet itself, whose images are not at hand (docs/results.md has the figures).
     """
     first = tasks[0]
     pretrained = is_pretrained(first) and first.epochs > 0
