@@ -74,13 +74,12 @@ def command(
 
 def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
-    from packnet_deploy.trt.check import export_options
+    from packnet_deploy.trt.check import target_of
     from packnet_deploy.trt.engine import Engine
     from packnet_deploy.trt.verify import verify_engine
 
     with pack.opened() as opened, Engine.load(plan, opened) as engine:
-        options = export_options(engine.sidecar, opened)
-        differences = verify_engine(engine, opened, engine.tasks, options, plan)
+        differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan)
     if as_json:
         click.echo(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
         return

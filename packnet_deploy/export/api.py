@@ -5,26 +5,28 @@ Folders, the ``shared`` layout, are ``folder``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 from onnx import ModelProto
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel, bind_task
-from packnet_deploy.export.check import check_export, expected_logits
+from packnet_deploy.export.check import check_export, expected_logits, logits_at_size
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.selector import bind_selector
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.wire import MAX_BYTES, external_buffers, model_buffers, size_of
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.runners.contract import Float32Array
 
 DENSE = ExportOptions()
+
+Expected = Mapping[str, Float32Array]  # logits, by task
 
 
 def export_task(
@@ -51,9 +53,10 @@ def export_task(
     if options.layout not in ("dense", "sparse"):
         raise UsageError(f"layout: a file of one task is dense or sparse, got {options.layout!r}")
     _expect_file_name(path, f"{task}.onnx")
-    bound, expected = bind_task(pack, task, options)
+    target = options.target(pack)
+    bound, expected = _bound_task(pack, task, target, options)
     dense_bytes = sum(array.nbytes for array in bound.tensors.values())
-    return _export(pack, bound, {task: expected}, path, options, dense_bytes, max_bytes)
+    return _export(pack, bound, (task,), expected, path, target, options, dense_bytes, max_bytes)
 
 
 def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes: int = MAX_BYTES) -> ExportReport:
@@ -68,11 +71,19 @@ def export_selector(pack: Pack, path: Path, options: ExportOptions, *, max_bytes
         raise UsageError(f"{pack.path}: no task to export yet; train one first")
     _expect_file_name(path, "selector.onnx")
     tasks = [entry.name for entry in pack.tasks]
+    target = options.target(pack)
     with pack.opened() as opened:
-        bank = load_deploy_bank(opened, options)
-        expected = expected_logits(opened, tasks, options)
-    dense_bytes = bank.dense_bytes(tasks)
-    return _export(pack, bind_selector(pack, bank, options), expected, path, options, dense_bytes, max_bytes)
+        bank = load_deploy_bank(opened, target)
+        expected = expected_logits(opened, tasks, target) if options.verify else {}
+    bound, dense_bytes = bind_selector(pack, bank, target), bank.dense_bytes(tasks)
+    return _export(pack, bound, tasks, expected, path, target, options, dense_bytes, max_bytes)
+
+
+def _bound_task(pack: Pack, task: str, target: Target, options: ExportOptions) -> tuple[BoundModel, Expected]:
+    """The model, and what it must answer; the pack's own weights are gone when this returns."""
+    weights = pack.load_task(task)
+    expected = {task: logits_at_size(pack, weights, target)} if options.verify else {}
+    return bind_task(pack, task, weights, target, options.layout), expected
 
 
 def _expect_file_name(path: Path, example: str) -> None:
@@ -85,13 +96,15 @@ def _expect_file_name(path: Path, example: str) -> None:
 def _export(
     pack: Pack,
     bound: BoundModel,
-    expected: Mapping[str, npt.NDArray[Any]],
+    tasks: Sequence[str],
+    expected: Expected,
     path: Path,
+    target: Target,
     options: ExportOptions,
     dense_bytes: int,
     max_bytes: int,
 ) -> ExportReport:
-    """Lay out, write, check, and move into place. ``expected``: what every task in the model must answer."""
+    """Lay out, write, check, move into place. ``expected``: what ``tasks`` must answer; empty: nothing is checked."""
     operators = bound.operators
     tensors: Mapping[str, Laid] = bound.tensors
     if options.layout == "sparse":
@@ -101,11 +114,11 @@ def _export(
         files = _write(bound.model, tensors, folder / path.name, max_bytes)
         written = sum(file.stat().st_size for file in files)
         del bound, tensors  # ONNX Runtime is about to load its own copy
-        differences = check_export(files[0], pack, expected, options) if options.verify else {}
+        differences = check_export(files[0], pack, expected, target, options) if expected else {}
         move_into_place(files[::-1], path.parent)
     return ExportReport(
         options=options,
-        tasks=tuple(expected),
+        tasks=tuple(tasks),
         files=tuple(path.parent / file.name for file in files),
         bytes=written,
         dense_bytes=dense_bytes,

@@ -17,7 +17,9 @@ from onnx import TensorProto, numpy_helper
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import input_spec, load_skeleton
+from packnet_deploy.export.precision import PRECISIONS
+from packnet_deploy.export.skeleton import load_skeleton
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.inputs import probe_batch
@@ -26,14 +28,14 @@ from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array
 from packnet_deploy.runners.session import open_session, run_session, run_skeleton
 
 
-def expected_logits(pack: OpenedPack, tasks: Collection[str], options: ExportOptions) -> dict[str, Float32Array]:
+def expected_logits(pack: OpenedPack, tasks: Collection[str], target: Target) -> dict[str, Float32Array]:
     """What exports and engines of ``tasks`` must answer to the probe batch, by task: see ``logits_at_size``."""
-    if _asks_the_pack(options):
+    if target.input == pack.input:
         return {task: pack.probe_logits(task) for task in tasks}
-    return {task: logits_at_size(pack, pack.load_task(task), options) for task in tasks}
+    return {task: logits_at_size(pack, pack.load_task(task), target) for task in tasks}
 
 
-def logits_at_size(pack: Pack, weights: TaskWeights, options: ExportOptions) -> Float32Array:
+def logits_at_size(pack: Pack, weights: TaskWeights, target: Target) -> Float32Array:
     """A task's probe logits; at another image size than the pack's, what its graph answers at that size.
 
     Args:
@@ -42,26 +44,24 @@ def logits_at_size(pack: Pack, weights: TaskWeights, options: ExportOptions) -> 
     Raises:
         UsageError: the network does not take the image size asked for.
     """
-    if _asks_the_pack(options):
+    if target.input == pack.input:
         return weights.probe_logits
-    graph = load_skeleton(pack, ExportOptions(image_size=options.image_size)).SerializeToString()
+    as_trained = Target(PRECISIONS["fp32"], target.input)
+    graph = load_skeleton(pack, as_trained).SerializeToString()
     try:
-        return run_skeleton(graph, weights.tensors, probe_batch(input_spec(pack, options)))
+        return run_skeleton(graph, weights.tensors, probe_batch(target.input))
     except ArtefactError as error:
-        raise UsageError(f"image size {options.image_size}: the network does not take it ({error})") from error
-
-
-def _asks_the_pack(options: ExportOptions) -> bool:
-    return options.image_size is None or not options.verify  # nobody will look at others
+        raise UsageError(f"image size {target.input.shape[1]}: the network does not take it ({error})") from error
 
 
 def check_export(
-    path: Path, pack: Pack, probes: Mapping[str, Float32Array], options: ExportOptions
+    path: Path, pack: Pack, probes: Mapping[str, Float32Array], target: Target, options: ExportOptions
 ) -> dict[str, Difference]:
     """Hold the model at ``path`` against the pack.
 
     Args:
         probes: for every task in the model, the logits that it must give (``expected_logits``).
+        options: whether it is a selector, and what logits may differ by.
 
     Returns:
         How far the answers lie from the pack's, by task.
@@ -71,13 +71,13 @@ def check_export(
         CheckFailed: a task's logits differ by more than the tolerance, or a selector gives one to a class that the
             task does not have.
     """
-    images = probe_batch(input_spec(pack, options))
-    session = open_session(path if options.precision != "bf16" else _widened_copy(path))
-    rtol = options.type.tolerance if options.rtol is None else options.rtol
+    images = probe_batch(target.input)
+    session = open_session(path if target.precision.name != "bf16" else _widened_copy(path))
+    rtol = target.precision.tolerance if options.rtol is None else options.rtol
     differences = {}
     for task, expected in probes.items():
-        requests = _requests(images, options.batch_size, _selected(pack, task, options))
-        if options.precision == "fp16":
+        requests = _requests(images, target.batch, _selected(pack, task, options))
+        if target.precision.name == "fp16":
             for request in requests:
                 _expect_no_overflow(path, request, task)
         got = np.concatenate([run_session(session, request) for request in requests])[: len(images)]

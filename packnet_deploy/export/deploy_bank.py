@@ -23,9 +23,9 @@ from packnet_deploy.export.fold import (
     fold_graph_in_place,
     scaled,
 )
-from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import Precision, typed_tensors
 from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
@@ -44,7 +44,7 @@ class DeployTask:
     """What a task brings along beside its mask.
 
     Attributes:
-        input: how its images become the input.
+        input: how its images become the input, at the size made for.
         tensors: by name, typed: head, biases, normalisation that could not be folded; what is not in the bank.
         ratios: by name of a weight in the bank, float32, shaped to broadcast over it: factors that this task
             multiplies its masked weights by. Empty unless it has normalisation of its own.
@@ -114,14 +114,14 @@ def in_common(tasks: Sequence[Mapping[str, Array]]) -> list[str]:
     return [name for name in first if all(np.array_equal(task[name], first[name]) for task in tasks[1:])]
 
 
-def load_deploy_bank(pack: Pack, options: ExportOptions) -> DeployBank:
+def load_deploy_bank(pack: Pack, target: Target) -> DeployBank:
     """Load every task of a pack and fold what may be folded; what is in the graph is typed by whoever finishes it.
 
     Raises:
         UsageError: the pack has no task, or a value does not fit the precision.
         ArtefactError: the pack's files are damaged, or graph and weights do not fit together.
     """
-    model = load_skeleton(pack, options)
+    model = load_skeleton(pack, target)
     graph = model.graph
     with pack.opened() as opened:
         bank = opened.bank()
@@ -137,7 +137,7 @@ def load_deploy_bank(pack: Pack, options: ExportOptions) -> DeployBank:
     drop_weight_inputs(graph)
     scales = _bank_scales(fold_biases_in_place(folds, {**own_tensors[0], **bank.shared}))
     values = {
-        name: typed_tensors({name: scaled(array, scales[name]) if name in scales else array}, options.type)[name]
+        name: typed_tensors({name: scaled(array, scales[name]) if name in scales else array}, target.precision)[name]
         for name, array in bank.values.items()
     }
     tasks = []
@@ -149,9 +149,9 @@ def load_deploy_bank(pack: Pack, options: ExportOptions) -> DeployBank:
                 tensors[name] = scaled(tensors[name], factor)
             elif np.any(factor != scales[name]):
                 ratios[name] = (factor / scales[name]).astype(np.float32)
-        spec, typed = header.input or pack.input, typed_tensors(tensors, options.type)
+        spec, typed = target.sized(header.input or pack.input), typed_tensors(tensors, target.precision)
         tasks.append(DeployTask(entry, header.classes, spec, typed, ratios))
-    return DeployBank(model, options.type, values, ranks_of(bank.owners), tuple(tasks), tuple(folds))
+    return DeployBank(model, target.precision, values, ranks_of(bank.owners), tuple(tasks), tuple(folds))
 
 
 def _bank_scales(shared: dict[str, Factors]) -> dict[str, Factors]:

@@ -32,6 +32,7 @@ from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.wire import data_file, model_buffers
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.atomic import locked, sync_directory
@@ -65,22 +66,23 @@ def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: Expor
         raise UsageError(f"{folder}: expected a folder, got a file; layout shared writes several files")
     if not folder.parent.is_dir():
         raise EnvironmentFault(f"{folder.parent}: no such folder; make it first")
+    target = options.target(pack)
     with contextlib.ExitStack() as stack:
         if folder.exists():
             stack.enter_context(locked(folder))
         older = _older_graphs(folder, pack, options, tasks)
         with pack.opened() as opened:
-            bank = load_deploy_bank(opened, options)
-            expected = expected_logits(opened, [*tasks, *older], options)
+            bank = load_deploy_bank(opened, target)
+            expected = expected_logits(opened, [*tasks, *older], target) if options.verify else {}
         staging = stack.enter_context(staging_folder(folder))
-        operators = _write(pack, bank, tasks, staging, options)
+        operators = _write(pack, bank, tasks, staging, target)
         for task, path in older.items():
             shutil.copyfile(path, staging / f"{task}.onnx")
         dense_bytes = bank.dense_bytes({*tasks, *older})
         del bank  # ONNX Runtime is about to load its own copy
         differences: dict[str, Difference] = {}
-        for task in (*tasks, *older) if options.verify else ():
-            differences |= check_export(staging / f"{task}.onnx", pack, {task: expected[task]}, options)
+        for task, logits in expected.items():
+            differences |= check_export(staging / f"{task}.onnx", pack, {task: logits}, target, options)
         names = [BANK_FILE, RANK_FILE, *(f"{task}.onnx" for task in tasks)]
         _appear([staging / name for name in names], folder)
     held = [entry.name for entry in pack.tasks if entry.name in {*tasks, *older}]
@@ -96,7 +98,7 @@ def export_shared(pack: Pack, tasks: Sequence[str], folder: Path, options: Expor
     )
 
 
-def _write(pack: Pack, bank: DeployBank, tasks: Sequence[str], folder: Path, options: ExportOptions) -> dict[str, int]:
+def _write(pack: Pack, bank: DeployBank, tasks: Sequence[str], folder: Path, target: Target) -> dict[str, int]:
     """Bank, ranks and the graphs of ``tasks``; returns the operators of the first graph."""
     data = data_file({bank_name(name): array for name, array in bank.values.items()}, BANK_FILE)
     ranks = data_file({rank_name(name): array for name, array in bank.ranks.items()}, RANK_FILE)
@@ -105,23 +107,23 @@ def _write(pack: Pack, bank: DeployBank, tasks: Sequence[str], folder: Path, opt
     operators: dict[str, int] = {}
     for task in bank.tasks:
         if task.entry.name in tasks:
-            bound = _bind(pack, bank, task, options)
+            bound = _bind(pack, bank, task, target)
             operators = operators or bound.operators
             buffers = model_buffers(bound.model, bound.tensors, (data, ranks))
             write_buffers(folder / f"{task.entry.name}.onnx", buffers)
     return operators
 
 
-def _bind(pack: Pack, bank: DeployBank, task: DeployTask, options: ExportOptions) -> BoundModel:
+def _bind(pack: Pack, bank: DeployBank, task: DeployTask, target: Target) -> BoundModel:
     """The graph of one task and the small tensors that lie in it."""
     model = ModelProto()
     model.CopyFrom(bank.model)
-    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK_RANK, options.engine)
-    describe_task_in_place(model, pack, options, task.entry, task.classes, task.input)
-    type_graph_in_place(model, options.type)
+    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK_RANK, target.engine)
+    describe_task_in_place(model, pack, "shared", target.precision, task.entry, task.classes, task.input)
+    type_graph_in_place(model, target.precision)
     tensors: dict[str, npt.NDArray[Any]] = {**task.tensors, TASK_RANK: np.array(task.entry.index - 1, np.uint8)}
     tensors |= {ratio_name(name): ratio for name, ratio in task.ratios.items()}
-    return BoundModel(model, typed_tensors(tensors, options.type))
+    return BoundModel(model, typed_tensors(tensors, target.precision))
 
 
 def _older_graphs(folder: Path, pack: Pack, options: ExportOptions, tasks: Sequence[str]) -> dict[str, Path]:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
+from packnet_deploy.export.options import TENSORRT
+
 Array = npt.NDArray[Any]
 
 RANK_STEP = "owner/step"  # initialiser of a graph for TensorRT: 1, the scale of its int8 ranks
@@ -62,7 +64,7 @@ def int8_ranks(ranks: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, npt.NDAr
 
 def _mask_nodes(weight: str, scaled: bool, task: str, engine: str) -> Iterator[NodeProto]:
     rank = rank_name(weight)
-    if engine == "tensorrt":
+    if engine == TENSORRT:
         yield _node("DequantizeLinear", [rank, RANK_STEP], f"{rank}/float")
         rank = f"{rank}/float"
     yield _node("LessOrEqual", [rank, task], f"{weight}/mask")

@@ -13,53 +13,59 @@ import onnx
 from onnx import ModelProto
 
 from packnet_deploy import __version__
-from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import at_size
+from packnet_deploy.export.precision import Precision
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
 
 
 def describe_task_in_place(
-    model: ModelProto, pack: Pack, options: ExportOptions, entry: TaskEntry, classes: Sequence[str], spec: InputSpec
+    model: ModelProto,
+    pack: Pack,
+    layout: str,
+    precision: Precision,
+    entry: TaskEntry,
+    classes: Sequence[str],
+    spec: InputSpec,
 ) -> None:
     """For a model of one task: ``task`` is its name, ``classes`` a list of class names, ``preprocessing`` its input."""
     model.graph.name = entry.name
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(classes)
-    own = {"task": entry.name, "classes": _json(list(classes)), "preprocessing": _json(_input(spec, options))}
-    _describe(model, pack, options, entry, own)
+    own = {"task": entry.name, "classes": _json(list(classes)), "preprocessing": _json(_input(spec))}
+    _describe(model, pack, layout, precision, entry, own)
 
 
-def describe_tasks_in_place(
-    model: ModelProto, pack: Pack, options: ExportOptions, tasks: Sequence[tuple[TaskEntry, Sequence[str], InputSpec]]
+def describe_selector_in_place(
+    model: ModelProto, pack: Pack, precision: Precision, tasks: Sequence[tuple[TaskEntry, Sequence[str], InputSpec]]
 ) -> None:
     """For a selector: ``tasks`` is a list of ``{"name", "classes", "preprocessing"}``, the first for task 1."""
     model.graph.name = "selector"
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = max(len(classes) for _, classes, _ in tasks)
     listed = [
-        {"name": entry.name, "classes": list(classes), "preprocessing": _input(spec, options)}
-        for entry, classes, spec in tasks
+        {"name": entry.name, "classes": list(classes), "preprocessing": _input(spec)} for entry, classes, spec in tasks
     ]
-    _describe(model, pack, options, tasks[-1][0], {"tasks": _json(listed)})
+    _describe(model, pack, "selector", precision, tasks[-1][0], {"tasks": _json(listed)})
 
 
-def _describe(model: ModelProto, pack: Pack, options: ExportOptions, last: TaskEntry, own: dict[str, str]) -> None:
+def _describe(
+    model: ModelProto, pack: Pack, layout: str, precision: Precision, last: TaskEntry, own: dict[str, str]
+) -> None:
     """``last`` is the last delta that went into the model; through its parents it stands for the pack's state."""
     model.producer_name, model.producer_version = "packnet-deploy", __version__
     onnx.helper.set_model_props(
         model,
         {
             **own,
-            "packnet.layout": options.layout,
-            "packnet.precision": options.precision,
+            "packnet.layout": layout,
+            "packnet.precision": precision.name,
             "packnet.delta_sha256": last.sha256,
             "packnet.graph_sha256": pack.manifest.graph_sha256,
         },
     )
 
 
-def _input(spec: InputSpec, options: ExportOptions) -> dict[str, Any]:
-    return dict(sorted(at_size(spec, options).to_json().items()))
+def _input(spec: InputSpec) -> dict[str, Any]:
+    return dict(sorted(spec.to_json().items()))
 
 
 def _json(value: Any) -> str:

@@ -9,13 +9,14 @@ from packnet_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from packnet_deploy.export.precision import Precision
+    from packnet_deploy.export.target import Target
+    from packnet_deploy.pack.directory import Pack
 
 LAYOUTS = ("dense", "sparse", "shared", "selector")
 PRECISION_NAMES = ("fp32", "fp16", "bf16")
 DYNAMIC = "dynamic"
-ENGINES = ("onnxruntime", "tensorrt")
+ENGINES = ONNXRUNTIME, TENSORRT = ("onnxruntime", "tensorrt")
 OLDEST_OPSET = 17
-TYPED_DEQUANTISING = 19  # the opset from which DequantizeLinear gives other types than float32
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ExportOptions:
         default=None, metadata={"help": "height and width of the images  [default: the pack's]"}
     )
     engine: str = field(
-        default="onnxruntime",
+        default=ONNXRUNTIME,
         metadata={"help": "whom a selector is for: onnxruntime, or tensorrt (which has no uint8 comparison)"},
     )
     atol: float = field(default=0.0, metadata={"help": "logits may differ by this much"})
@@ -65,14 +66,16 @@ class ExportOptions:
             raise UsageError(f"batch: expected a number from 1 up, or {DYNAMIC}, got {self.batch!r}")
         import onnx
 
-        newest = onnx.defs.onnx_opset_version()
+        from packnet_deploy.export.target import least_opset
+
+        newest, least = onnx.defs.onnx_opset_version(), least_opset(self.type, self.engine)
         if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest:
             raise UsageError(f"opset: expected {OLDEST_OPSET} to {newest}, got {self.opset}")
-        if self.opset is not None and self.opset < self.least_opset:
-            raise UsageError(f"opset: {self.precision} for {self.engine} needs {self.least_opset}, got {self.opset}")
+        if self.opset is not None and self.opset < least:
+            raise UsageError(f"opset: {self.precision} for {self.engine} needs {least}, got {self.opset}")
         if self.image_size is not None and self.image_size < 1:
             raise UsageError(f"image size: expected 1 or more pixels, got {self.image_size}")
-        if self.engine != "onnxruntime" and self.layout != "selector":
+        if self.engine != ONNXRUNTIME and self.layout != "selector":
             raise UsageError(f"engine: only a selector is written for one, got layout {self.layout!r}")
         if self.layout == "sparse" and self.precision == "bf16":
             raise UsageError("precision: ONNX Runtime reads no sparse bf16 tensors; use fp16, or layout dense")
@@ -86,12 +89,10 @@ class ExportOptions:
 
         return PRECISIONS[self.precision]
 
-    @property
-    def least_opset(self) -> int:
-        """The first whose operators take the types of such an export."""
-        return max(self.type.opset, TYPED_DEQUANTISING if self.engine == "tensorrt" else 1)
+    def target(self, pack: Pack) -> Target:
+        """What a graph made from ``pack`` is then made for."""
+        from packnet_deploy.export.target import Target
 
-    @property
-    def batch_size(self) -> int | None:
-        """None where it is dynamic."""
-        return None if self.batch == DYNAMIC else int(self.batch)
+        spec = pack.input if self.image_size is None else pack.input.sized(self.image_size)
+        batch = None if self.batch == DYNAMIC else int(self.batch)
+        return Target(self.type, spec, batch, self.opset, self.engine)

@@ -25,34 +25,37 @@ from packnet_deploy.export.masking import (
     rank_name,
     ratio_name,
 )
-from packnet_deploy.export.metadata import describe_tasks_in_place
-from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.metadata import describe_selector_in_place
+from packnet_deploy.export.options import TENSORRT
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import LOGITS, TASK
 
 Array = npt.NDArray[Any]
 
 
-def bind_selector(pack: Pack, bank: DeployBank, options: ExportOptions) -> BoundModel:
-    """The selector of every task in ``bank``; its arrays are not copied in fp32.
+def bind_selector(pack: Pack, bank: DeployBank, target: Target) -> BoundModel:
+    """The selector of every task in ``bank``, which stays as it is; its arrays are not copied in fp32.
 
     A task outside 1..N is an error in ONNX Runtime, as far as it can be: the row that it names does not exist.
 
     Raises:
         UsageError: a value does not fit the precision.
     """
-    model, graph = bank.model, bank.model.graph
+    model = ModelProto()
+    model.CopyFrom(bank.model)
+    graph = model.graph
     classes = len(bank.widest.classes)
     ratios = {
         name: _ratios(name, bank.tasks) for name in bank.values if any(name in task.ratios for task in bank.tasks)
     }
-    mask_weights_in_place(graph, bank.values, ratios, "task/owner", options.engine)
+    mask_weights_in_place(graph, bank.values, ratios, "task/owner", target.engine)
     tensors: dict[str, Array] = {bank_name(name): array for name, array in bank.values.items()}
-    ranks = int8_ranks(bank.ranks) if options.engine == "tensorrt" else bank.ranks
+    ranks = int8_ranks(bank.ranks) if target.engine == TENSORRT else bank.ranks
     tensors |= {rank_name(name): array for name, array in ranks.items()}
 
-    front = _read_task(options.engine, tensors)
+    front = _read_task(target.engine, tensors)
     per_task = [
         {ratio_name(name): arrays[place] for name, arrays in ratios.items()} | task.padded(classes)
         for place, task in enumerate(bank.tasks)
@@ -70,9 +73,9 @@ def bind_selector(pack: Pack, bank: DeployBank, options: ExportOptions) -> Bound
         graph.node.insert(0, node)
     graph.input.append(helper.make_tensor_value_info(TASK, TensorProto.INT32, [1]))
     described = [(task.entry, task.classes, task.input) for task in bank.tasks]
-    describe_tasks_in_place(model, pack, options, described)
-    type_graph_in_place(model, options.type)
-    return BoundModel(model, typed_tensors(tensors, options.type))
+    describe_selector_in_place(model, pack, target.precision, described)
+    type_graph_in_place(model, target.precision)
+    return BoundModel(model, typed_tensors(tensors, target.precision))
 
 
 def _read_task(engine: str, tensors: dict[str, Array]) -> list[NodeProto]:
@@ -81,7 +84,7 @@ def _read_task(engine: str, tensors: dict[str, Array]) -> list[NodeProto]:
     tensors["task/axis"] = np.array([0], np.int64)
     nodes = [helper.make_node("Sub", [TASK, "task/first"], ["task/index"], "sub task/index")]
     row = "task/index"
-    if engine == "tensorrt":
+    if engine == TENSORRT:
         tensors["task/least"] = np.array([1 + INT8_SHIFT], np.int32)
         tensors[RANK_STEP] = np.array(1, np.float32)
         nodes += [

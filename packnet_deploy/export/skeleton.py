@@ -11,24 +11,13 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import IMAGES, LOGITS
 
 
-def input_spec(pack: Pack, options: ExportOptions) -> InputSpec:
-    """The pack's input at the image size asked for."""
-    return at_size(pack.input, options)
-
-
-def at_size(spec: InputSpec, options: ExportOptions) -> InputSpec:
-    """An input description, the pack's or a task's, at the image size asked for."""
-    return spec if options.image_size is None else spec.sized(options.image_size)
-
-
-def load_skeleton(pack: Pack, options: ExportOptions) -> ModelProto:
-    """The pack's graph, every weight still an input.
+def load_skeleton(pack: Pack, target: Target) -> ModelProto:
+    """The pack's graph as ``target`` wants it, every weight still an input; its types are ``precision``'s business.
 
     Raises:
         ArtefactError: the pack's graph is damaged, or not one a pack may hold.
@@ -37,14 +26,14 @@ def load_skeleton(pack: Pack, options: ExportOptions) -> ModelProto:
     model = _parse(pack.graph_bytes())
     # version_converter leaves small things undone even where nothing is to do, so it is called only when needed.
     opset = _opset(model)
-    target = options.opset or max(opset, options.least_opset)
-    if target != opset:
-        model = _converted(model, target)
+    wanted = target.opset or max(opset, target.least_opset)
+    if wanted != opset:
+        model = _converted(model, wanted)
     images, logits = _sizes(_images(model.graph)), _sizes(model.graph.output[0])
-    if options.batch_size is not None:
-        images[0].dim_value = logits[0].dim_value = options.batch_size
-    if options.image_size is not None:
-        images[2].dim_value = images[3].dim_value = options.image_size
+    if target.batch is not None:
+        images[0].dim_value = logits[0].dim_value = target.batch
+    if target.input.shape != pack.input.shape:
+        _, images[2].dim_value, images[3].dim_value = target.input.shape
     return model
 
 

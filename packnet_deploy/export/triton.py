@@ -21,7 +21,6 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
-from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.export.write import move_into_place, staging_folder
 from packnet_deploy.pack.atomic import sync_directory
 from packnet_deploy.pack.directory import Pack
@@ -45,7 +44,8 @@ def export_triton(pack: Pack, task: str, repository: Path, options: ExportOption
         raise UsageError(f"layout: Triton takes one dense or sparse model per task, got {options.layout!r}")
     with pack.opened([task]) as opened:
         classes = opened.header(task).classes
-        config = config_text(task, input_spec(pack, options).shape, len(classes), options.batch_size)
+        target = options.target(pack)
+        config = config_text(task, target.input.shape, len(classes), target.batch)
         with new_version(repository, task, config, classes) as (staged, version):
             report = export_task(opened, task, staged / MODEL_FILE, options)
     files = tuple(version / file.name for file in report.files)

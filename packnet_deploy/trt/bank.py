@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, in_common, load_deploy_bank
-from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 
 Array = npt.NDArray[Any]
@@ -96,21 +97,23 @@ class EngineBank(DeployBank):
 
 
 def load_engine_bank(
-    pack: Pack, options: ExportOptions, classes: int = 0, switched: Collection[str] | None = None
+    pack: Pack, target: Target, classes: int = 0, switched: Collection[str] | None = None
 ) -> EngineBank:
-    """Load every task of a pack in the form that engines take.
+    """``engine_bank`` of every task of a pack."""
+    return engine_bank(load_deploy_bank(pack, target), classes, switched)
+
+
+def engine_bank(bank: DeployBank, classes: int = 0, switched: Collection[str] | None = None) -> EngineBank:
+    """A bank in the form that engines take; ``bank`` itself stays as it is.
 
     Args:
-        options: precision, batch, image size and opset; the layout does not matter.
         classes: the engine's logits, where that is more than the widest head has.
         switched: the names, bank aside, that change with the task, as a plan was built; None to find them out.
 
     Raises:
-        UsageError: the pack has no task, or a value does not fit the precision.
-        ArtefactError: the pack's files are damaged; or for the ``switched`` and ``classes`` of an existing plan, a
-            task does not fit that plan.
+        UsageError: a value of the graph does not fit the precision.
+        ArtefactError: for the ``switched`` and ``classes`` of an existing plan: a task does not fit that plan.
     """
-    bank = load_deploy_bank(pack, options)
     widest = len(bank.widest.classes)
     if switched is not None and widest > classes:
         raise ArtefactError(
@@ -127,10 +130,13 @@ def load_engine_bank(
                 "build the plan again"
             )
         fixed = [name for name in tensors[0] if name not in switched]
-    type_graph_in_place(bank.model, options.type)
+    model = ModelProto()
+    model.CopyFrom(bank.model)
+    type_graph_in_place(model, bank.precision)
     own = [{name: arrays[name] for name in tensors[0] if name not in fixed} for arrays in tensors]
+    tasks = tuple(replace(task, tensors=tensors) for task, tensors in zip(bank.tasks, own, strict=True))
     return EngineBank(
-        **vars(bank) | {"tasks": tuple(replace(t, tensors=o) for t, o in zip(bank.tasks, own, strict=True))},
+        **vars(bank) | {"model": model, "tasks": tasks},
         fixed={name: tensors[0][name] for name in fixed},
         classes=classes,
     )

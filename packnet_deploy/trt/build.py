@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
@@ -27,6 +26,8 @@ from packnet_deploy.trt.settings import asks_for_tf32, read_settings
 from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
 from packnet_deploy.trt.sparsity import why_dense
 from packnet_deploy.trt.verify import verify_engine
+
+TF32_TOLERANCE = PRECISIONS["fp16"].tolerance  # TF32 has as many bits as fp16
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def build_plan(
     if options.timing_cache is not None and not flavour.times_kernels:
         raise UsageError(f"--timing-cache: {flavour.name} times no kernels when it builds; leave it out")
     capabilities = _capabilities(flavour, gpu, options)
+    target = options.target(pack)
     with pack.opened() as opened:
         graph = engine_graph(opened, options, task)
         if options.sparsity == "require" and not graph.may_be_sparse:
@@ -88,14 +90,14 @@ def build_plan(
             )
         plan = network.serialise(
             options,
-            input_spec(pack, options.export).shape,
+            target.input.shape,
             capabilities=capabilities,
             refit=options.switch == "refit",
             sparse=sparse,
             settings=settings,
             progress=progress,
         )
-        sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
+        sidecar = _sidecar(pack, options, target, task, graph, network, plan, sparse, gpu, capabilities)
         del network
         with staging_folder(path) as folder:
             staged = folder / path.name
@@ -104,16 +106,11 @@ def build_plan(
             differences: dict[str, Difference] = {}
             runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
             if options.verify and runs:
-                with Engine.load(staged, opened) as engine:
-                    checked = _with_tf32(options.export) if asks_for_tf32(settings) else options.export
-                    differences = verify_engine(engine, opened, engine.tasks, checked, path)
+                rtol = max(target.precision.tolerance, TF32_TOLERANCE) if asks_for_tf32(settings) else None
+                with Engine.load(staged, opened, weights=graph.bank) as engine:
+                    differences = verify_engine(engine, opened, engine.tasks, target, path, rtol)
             move_into_place([staged, sidecar_path(staged)], path.parent)
         return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
-
-
-def _with_tf32(options: ExportOptions) -> ExportOptions:
-    """The same, held to no more than TF32 can give: it has as many bits as fp16."""
-    return replace(options, rtol=max(options.type.tolerance, PRECISIONS["fp16"].tolerance))
 
 
 def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> tuple[str, ...]:
@@ -149,6 +146,7 @@ def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> t
 def _sidecar(
     pack: Pack,
     options: BuildOptions,
+    target: Target,
     task: str | None,
     graph: EngineGraph,
     network: Network,
@@ -173,7 +171,7 @@ def _sidecar(
         switch=options.switch,
         precision=options.precision,
         batch=Batch(options.min_batch, options.opt_batch, options.max_batch),
-        input=input_spec(pack, options.export),
+        input=target.input,
         classes=graph.classes,
         fixed_sha256=graph.bank.fixed_sha256,
         graph_sha256=pack.manifest.graph_sha256,

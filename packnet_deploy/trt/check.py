@@ -14,8 +14,8 @@ from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.deploy_bank import NO_RANK
-from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.precision import PRECISIONS
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.pattern import fits, obeys
 from packnet_deploy.pack.reading import open_regular
@@ -70,7 +70,17 @@ def load_checked_bank(plan: Path, sidecar: Sidecar, pack: Pack) -> EngineBank:
         UsageError: a value of a later task does not fit the plan's precision.
     """
     switched = [weight.name for weight in sidecar.weights if not weight.banked]
-    bank = load_engine_bank(pack, export_options(sidecar, pack), sidecar.classes, switched)
+    bank = load_engine_bank(pack, target_of(sidecar), sidecar.classes, switched)
+    check_bank(plan, sidecar, bank)
+    return bank
+
+
+def check_bank(plan: Path, sidecar: Sidecar, bank: EngineBank) -> None:
+    """Check 4, of a bank that was loaded before.
+
+    Raises:
+        ArtefactError: a task does not fit the plan.
+    """
     for expected, got in zip(sidecar.weights, bank.weights, strict=False):
         if expected != got:
             raise _mismatch(plan, f"weight '{got.name}'", expected, got, _AGAIN)
@@ -80,13 +90,11 @@ def load_checked_bank(plan: Path, sidecar: Sidecar, pack: Pack) -> EngineBank:
         what = "fixed_sha256 (the weights that are in the plan for good)"
         raise _mismatch(plan, what, sidecar.fixed_sha256, bank.fixed_sha256, _AGAIN)
     _check_sparsity(plan, sidecar, bank)
-    return bank
 
 
-def export_options(sidecar: Sidecar, pack: Pack) -> ExportOptions:
-    """The options with which the pack gives the plan's graph and weights again."""
-    size = None if sidecar.input == pack.input else sidecar.input.shape[1]
-    return ExportOptions(precision=sidecar.precision, image_size=size)
+def target_of(sidecar: Sidecar) -> Target:
+    """What the plan was made for: the pack gives its weights, and the logits it must give, for this again."""
+    return Target(PRECISIONS[sidecar.precision], sidecar.input)
 
 
 def _check_machine(plan: Path, sidecar: Sidecar, flavour: Flavour, gpu: Gpu) -> None:
@@ -106,7 +114,7 @@ def _check_pack(plan: Path, sidecar: Sidecar, pack: Pack) -> None:
     if sidecar.graph_sha256 != pack.manifest.graph_sha256:
         what = "graph_sha256 (the pack's backbone)"
         raise _mismatch(plan, what, sidecar.graph_sha256, pack.manifest.graph_sha256, give)
-    expected = input_spec(pack, export_options(sidecar, pack))
+    expected = pack.input if sidecar.input == pack.input else pack.input.sized(sidecar.input.shape[1])
     if sidecar.input.sha256 != expected.sha256:
         what = "input_sha256 (image size and normalisation)"
         raise _mismatch(plan, what, sidecar.input.sha256, expected.sha256, give)

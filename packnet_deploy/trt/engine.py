@@ -22,7 +22,7 @@ from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
 from packnet_deploy.trt.bank import EngineBank
-from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_plan, load_checked_bank, read_plan
+from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_bank, check_plan, load_checked_bank, read_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
@@ -43,13 +43,22 @@ class Engine:
     """
 
     @classmethod
-    def load(cls, plan: Path, pack: Pack, *, bank: str = "device", cuda_graph: bool = False) -> Engine:
+    def load(
+        cls,
+        plan: Path,
+        pack: Pack,
+        *,
+        bank: str = "device",
+        cuda_graph: bool = False,
+        weights: EngineBank | None = None,
+    ) -> Engine:
         """Check a plan against its sidecar, this machine and the pack, then load it.
 
         Args:
             pack: the one it was built from, or grown from that.
             bank: ``device``, or ``host``: there the masks' source takes no GPU memory, and a switch takes longer.
             cuda_graph: run each size of batch as one CUDA graph, captured when it first comes.
+            weights: the pack's for this plan, from whoever has loaded them already, as a build has.
 
         Raises:
             UsageError: ``bank`` is neither.
@@ -60,7 +69,12 @@ class Engine:
         flavour = load_flavour(sidecar.flavour)
         gpu = expect_gpu("running an engine")
         content = check_plan(plan, sidecar, pack, flavour, gpu)
-        weights = load_checked_bank(plan, sidecar, pack) if sidecar.switch in SWITCHED_BY_WEIGHTS else None
+        if sidecar.switch not in SWITCHED_BY_WEIGHTS:
+            weights = None
+        elif weights is None:
+            weights = load_checked_bank(plan, sidecar, pack)
+        else:
+            check_bank(plan, sidecar, weights)
         return cls(plan, content, sidecar, weights, flavour, Device(gpu), bank=bank, cuda_graph=cuda_graph)
 
     def __init__(

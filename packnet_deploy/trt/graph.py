@@ -22,10 +22,10 @@ from packnet_deploy.export.deploy_bank import DeployTask, load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.wire import MAX_BYTES, model_buffers, size_of
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.trt.bank import EngineBank, Weight, load_engine_bank
+from packnet_deploy.trt.bank import EngineBank, Weight, engine_bank
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import SparseLayer
-from packnet_deploy.trt.sparsity import sparsity_plan, without_zeros
+from packnet_deploy.trt.sparsity import sparse_layers, without_zeros
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -66,26 +66,28 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     """
     if not pack.tasks:
         raise UsageError(f"{pack.path}: no task to build an engine for yet; train one first")
-    with pack.opened() as opened:
-        bank = load_engine_bank(opened, options.export, options.classes)
-        folded = load_deploy_bank(opened, options.export) if options.switch == "selector" else None
+    target = options.target(pack)
+    folded = load_deploy_bank(pack, target)
+    bank = engine_bank(folded, options.classes)
     chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
-    plan = sparsity_plan(pack, bank, chosen.entry.index)
-    if folded is not None:
-        bound = bind_selector(pack, folded, options.export)
-        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), plan, len(bank.widest.classes))
+    sparsity = sparse_layers(pack, bank, chosen.entry.index)
+    if options.switch == "selector":
+        bound = bind_selector(pack, folded, target)
+        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), sparsity, len(bank.widest.classes))
     if options.switch == "bind":
         return EngineGraph(
-            _serialised(_with_inputs(bank), bank.fixed), bank, bank.weights, bank.weights, plan, bank.classes
+            _serialised(_with_inputs(bank), bank.fixed), bank, bank.weights, bank.weights, sparsity, bank.classes
         )
     if options.switch == "none":
         alone = _alone(bank, chosen)
-        return EngineGraph(_serialised(bank.model, alone), bank, (), (), plan, len(chosen.classes))
+        return EngineGraph(_serialised(bank.model, alone), bank, (), (), sparsity, len(chosen.classes))
     switched = bank.materialise(chosen)
     if options.sparsity != "off":
-        eligible = {layer.name for layer in plan if layer.eligible}
+        eligible = {layer.name for layer in sparsity if layer.eligible}
         switched = {name: a if name in eligible else without_zeros(a) for name, a in switched.items()}
-    return EngineGraph(_serialised(bank.model, {**bank.fixed, **switched}), bank, bank.weights, (), plan, bank.classes)
+    return EngineGraph(
+        _serialised(bank.model, {**bank.fixed, **switched}), bank, bank.weights, (), sparsity, bank.classes
+    )
 
 
 def _alone(bank: EngineBank, task: DeployTask) -> Tensors:

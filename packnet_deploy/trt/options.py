@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.options import PRECISION_NAMES, ExportOptions
+from packnet_deploy.export.options import ONNXRUNTIME, PRECISION_NAMES, TENSORRT
 from packnet_deploy.trt.flavour import AUTO, FLAVOURS
+
+if TYPE_CHECKING:
+    from packnet_deploy.export.target import Target
+    from packnet_deploy.pack.directory import Pack
 
 SWITCHES = ("refit", "bind", "selector", "none")
 SPARSITY = ("auto", "off", "require")
@@ -89,9 +94,10 @@ class BuildOptions:
         if self.compute_capability and self.backend == "tensorrt":
             raise UsageError("compute capability: a tensorrt plan fits the GPU it is built on; use tensorrt-rtx")
 
-    @property
-    def export(self) -> ExportOptions:
-        """The same for the graph that TensorRT is given."""
-        layout = "selector" if self.switch == "selector" else "dense"
-        engine = "tensorrt" if self.switch == "selector" else "onnxruntime"
-        return ExportOptions(layout=layout, precision=self.precision, image_size=self.image_size, engine=engine)
+    def target(self, pack: Pack) -> Target:
+        """What the graph that TensorRT is given is made for."""
+        from packnet_deploy.export.precision import PRECISIONS
+        from packnet_deploy.export.target import Target
+
+        spec = pack.input if self.image_size is None else pack.input.sized(self.image_size)
+        return Target(PRECISIONS[self.precision], spec, engine=TENSORRT if self.switch == "selector" else ONNXRUNTIME)

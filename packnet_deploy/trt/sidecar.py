@@ -63,7 +63,7 @@ class PlanTask:
 
 @dataclass(frozen=True)
 class SparseLayer:
-    """What the sparsity plan says about one banked weight.
+    """Whether one banked weight may run, and does run, on sparse tensor cores.
 
     Attributes:
         eligible: all tasks together keep to 2:4 along its inputs, so a sparse kernel may run it, for any task.

@@ -1,4 +1,4 @@
-"""Which layers may run on sparse tensor cores whatever the task: the sparsity plan of an engine.
+"""Which layers may run on sparse tensor cores whatever the task.
 
 A sparse kernel skips two of every four inputs, so it needs weights in the 2:4 pattern (pack/pattern.py). One engine
 serves all tasks; supports nest, so where the union over all tasks keeps to the pattern every task does, and the engine
@@ -24,7 +24,7 @@ FILLER = 2.0**-12  # in place of a zero; exact in every precision, and rewritten
 Array = npt.NDArray[Any]
 
 
-def sparsity_plan(pack: Pack, bank: EngineBank, last: int) -> tuple[SparseLayer, ...]:
+def sparse_layers(pack: Pack, bank: EngineBank, last: int) -> tuple[SparseLayer, ...]:
     """For every weight of the bank, whether tasks 1 to ``last`` together keep to 2:4 along its inputs."""
     promised = {param.name for param in pack.packable if param.pattern}
     plain = _plain_layers(bank.model)

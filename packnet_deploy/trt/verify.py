@@ -11,8 +11,7 @@ from typing import Protocol
 
 from packnet_deploy.errors import CheckFailed
 from packnet_deploy.export.check import expected_logits
-from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.runners.comparison import Difference, compare
@@ -27,12 +26,13 @@ class Switchable(Protocol):
 
 
 def verify_engine(
-    engine: Switchable, pack: Pack, tasks: Sequence[str], options: ExportOptions, plan: Path
+    engine: Switchable, pack: Pack, tasks: Sequence[str], target: Target, plan: Path, rtol: float | None = None
 ) -> dict[str, Difference]:
     """Switch to every task, and once more to the first: a switch back must give the same again.
 
     Args:
-        options: precision and image size of the engine; ``rtol`` where something else than its precision's holds.
+        target: what the engine was made for.
+        rtol: where logits may differ by another share of their scale than its precision explains.
 
     Returns:
         How far the engine's logits lie from the pack's, by task.
@@ -40,10 +40,10 @@ def verify_engine(
     Raises:
         CheckFailed: a task's differ by more than that explains; names plan and task.
     """
-    images = probe_batch(input_spec(pack, options))
+    images = probe_batch(target.input)
     with pack.opened(tasks) as opened:
-        logits = expected_logits(opened, tasks, options)
-    rtol = options.type.tolerance if options.rtol is None else options.rtol
+        logits = expected_logits(opened, tasks, target)
+    rtol = target.precision.tolerance if rtol is None else rtol
     differences: dict[str, Difference] = {}
     for task in (*tasks, tasks[0]):
         engine.set_task(task)

@@ -69,7 +69,7 @@ def main() -> None:
         vgg = pack_of("vgg16", "classifier.6", folder / "vgg16.pack")
         ours, raw = [], []
         for _ in range(4):
-            bound, _ = bind_task(vgg, "task", ExportOptions())
+            bound = bind_task(vgg, "task", vgg.load_task("task"), ExportOptions().target(vgg), "dense")
             start = time.perf_counter()
             write_buffers(folder / "v.onnx", model_buffers(bound.model, bound.tensors))
             ours.append(time.perf_counter() - start)

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from packnet_deploy.export.skeleton import input_spec
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 from packnet_deploy.trt.options import BuildOptions
@@ -22,7 +21,8 @@ def write_plan(path: Path, pack: Pack, options: BuildOptions, **changes: object)
     Returns:
         The sidecar, and what Python gives such an engine.
     """
-    bank = load_engine_bank(pack, options.export, options.classes)
+    target = options.target(pack)
+    bank = load_engine_bank(pack, target, options.classes)
     path.write_bytes(b"not an engine")
     sidecar = Sidecar(
         flavour=options.backend,
@@ -32,7 +32,7 @@ def write_plan(path: Path, pack: Pack, options: BuildOptions, **changes: object)
         switch=options.switch,
         precision=options.precision,
         batch=Batch(options.min_batch, options.opt_batch, options.max_batch),
-        input=input_spec(pack, options.export),
+        input=target.input,
         classes=bank.classes,
         fixed_sha256=bank.fixed_sha256,
         graph_sha256=pack.manifest.graph_sha256,

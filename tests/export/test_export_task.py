@@ -214,8 +214,9 @@ def damaged(network: Network, tmp_path: Path) -> Pack:
 
 def refused(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, match: str) -> None:
     monkeypatch.setattr("packnet_deploy.pack.chain.check_place", lambda *_: None)
+    pack = damaged(network, tmp_path)
     with pytest.raises(ArtefactError, match=match):
-        bind_task(damaged(network, tmp_path), "only", ExportOptions())
+        bind_task(pack, "only", pack.load_task("only"), ExportOptions().target(pack), "dense")
 
 
 def test_a_graph_with_one_input_more_is_refused(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,10 @@ def test_the_check_of_bf16_sees_wrong_types_and_wrong_values(
     onnx.save(model, tmp_path / "types.onnx")
     probes = {"first": tiny_pack.load_task("first").probe_logits}
     with pytest.raises(Exception, match=r"types\.onnx: not valid in bf16"):
-        check.check_export(tmp_path / "types.onnx", tiny_pack, probes, options)
+        check.check_export(tmp_path / "types.onnx", tiny_pack, probes, options.target(tiny_pack), options)
+    wrong = {"first": probes["first"] * np.float32(1.2)}
     with pytest.raises(CheckFailed):
-        check.check_export(report.files[0], tiny_pack, {"first": probes["first"] * np.float32(1.2)}, options)
+        check.check_export(report.files[0], tiny_pack, wrong, options.target(tiny_pack), options)
 
 
 def test_a_tolerance_of_ones_own(tiny_pack: Pack, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_every_task(
     build_plan(pack, tmp_path / "x.plan", options)
     with Engine.load(tmp_path / "x.plan", pack, bank=bank, cuda_graph=cuda_graph) as engine:
         for _ in range(3):  # a graph is captured the second time, and must not outlive a refit
-            assert verify_engine(engine, pack, engine.tasks, options.export, tmp_path / "x.plan")
+            assert verify_engine(engine, pack, engine.tasks, options.target(pack), tmp_path / "x.plan")
 
 
 def test_a_plan_of_each_task(pack: Pack, tmp_path: Path, backend: str) -> None:

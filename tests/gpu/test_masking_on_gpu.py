@@ -19,7 +19,8 @@ from packnet_deploy.trt.gpu import expect_gpu
 @pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_buffer_holds_what_materialise_gives(tmp_path: Path, precision: str, where: str) -> None:
-    bank = load_engine_bank(growing_pack(tmp_path / "p.pack"), ExportOptions(precision=precision))
+    pack = growing_pack(tmp_path / "p.pack")
+    bank = load_engine_bank(pack, ExportOptions(precision=precision).target(pack))
     device = Device(expect_gpu("this test"))
     try:
         buffer = WeightBuffer(device, bank, where)

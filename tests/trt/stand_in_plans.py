@@ -15,7 +15,7 @@ from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.selector import bind_selector
-from packnet_deploy.export.skeleton import input_spec
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.wire import model_buffers
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
@@ -58,9 +58,9 @@ def write_plan(
     task: str = "one",
 ) -> Sidecar:
     """Write plan and sidecar for every task of ``pack``; with switch none for ``task``."""
-    options = ExportOptions(precision=precision, image_size=image_size)
-    bank = load_engine_bank(pack, options, classes)
-    content = _graph(pack, switch, options, bank, task)
+    target = ExportOptions(precision=precision, image_size=image_size).target(pack)
+    bank = load_engine_bank(pack, target, classes)
+    content = _graph(pack, switch, target, bank, task)
     path.write_bytes(content)
     tasks = (pack.task(task),) if switch == "none" else pack.tasks
     sidecar = Sidecar(
@@ -71,7 +71,7 @@ def write_plan(
         switch=switch,
         precision=precision,
         batch=batch,
-        input=input_spec(pack, options),
+        input=target.input,
         classes=tasks[0].classes if switch == "none" else bank.classes,
         fixed_sha256=bank.fixed_sha256,
         graph_sha256=pack.manifest.graph_sha256,
@@ -88,13 +88,12 @@ def write_plan(
     return sidecar
 
 
-def _graph(pack: Pack, switch: str, options: ExportOptions, bank: EngineBank, task: str) -> bytes:
+def _graph(pack: Pack, switch: str, target: Target, bank: EngineBank, task: str) -> bytes:
     if switch == "none":
-        bound, _ = bind_task(pack, task, options)
+        bound = bind_task(pack, task, pack.load_task(task), target, "dense")
         return b"".join(model_buffers(bound.model, bound.tensors))
     if switch == "selector":
-        selecting = replace(options, layout="selector")
-        bound = bind_selector(pack, load_deploy_bank(pack, selecting), selecting)
+        bound = bind_selector(pack, load_deploy_bank(pack, target), target)
         return b"".join(model_buffers(bound.model, bound.tensors))
     for weight in bank.weights:
         bank.model.graph.input.append(

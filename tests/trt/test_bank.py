@@ -22,6 +22,9 @@ def network() -> Network:
     return tiny_network()
 
 
+FP32 = ExportOptions()
+
+
 def given(bank: EngineBank, task: str) -> dict[str, np.ndarray]:
     side = bank.task(task)
     return {**bank.fixed, **bank.materialise(side), **side.unpadded}
@@ -30,11 +33,11 @@ def given(bank: EngineBank, task: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_every_task_is_its_dense_export(network: Network, tmp_path: Path, precision: str) -> None:
     pack = pack_of(tmp_path / "p.pack", network, SHARES, classes=CLASSES)
-    options = ExportOptions(precision=precision)
-    bank = load_engine_bank(pack, options)
+    target = ExportOptions(precision=precision).target(pack)
+    bank = load_engine_bank(pack, target)
     assert {weight.dtype for weight in bank.weights} == {precision}
     for task in CLASSES:
-        bound, _ = bind_task(pack, task, options)
+        bound = bind_task(pack, task, pack.load_task(task), target, "dense")
         assert given(bank, task).keys() == bound.tensors.keys()
         for name, array in given(bank, task).items():
             assert array.dtype == bound.tensors[name].dtype
@@ -43,9 +46,9 @@ def test_every_task_is_its_dense_export(network: Network, tmp_path: Path, precis
 
 def test_normalisation_of_a_tasks_own_is_a_factor_on_the_one_bank(network: Network, tmp_path: Path) -> None:
     pack = growing_pack(tmp_path / "p.pack")
-    bank = load_engine_bank(pack, ExportOptions())
+    bank = load_engine_bank(pack, FP32.target(pack))
     for task in CLASSES:
-        bound, _ = bind_task(pack, task, ExportOptions())
+        bound = bind_task(pack, task, pack.load_task(task), FP32.target(pack), "dense")
         for name, array in given(bank, task).items():
             expected = bound.tensors[name]
             np.testing.assert_allclose(array, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())
@@ -55,10 +58,11 @@ def test_normalisation_of_a_tasks_own_is_a_factor_on_the_one_bank(network: Netwo
 
 def test_what_tasks_share_goes_into_the_plan_for_good(network: Network, tmp_path: Path) -> None:
     """Biases take part in folding: with normalisation of its own, a task's are others."""
-    shared = load_engine_bank(pack_of(tmp_path / "a.pack", network, SHARES), ExportOptions())
+    common = pack_of(tmp_path / "a.pack", network, SHARES)
+    shared = load_engine_bank(common, FP32.target(common))
     assert (set(shared.fixed), set(shared.tasks[0].tensors)) == ({"a.bias", "b.bias"}, HEAD)
     own = pack_of(tmp_path / "b.pack", network, SHARES, own=own_norms(network))
-    bank = load_engine_bank(own, ExportOptions())
+    bank = load_engine_bank(own, FP32.target(own))
     assert (set(bank.fixed), set(bank.tasks[0].tensors)) == (set(), HEAD | {"a.bias", "b.bias"})
     assert bank.fixed_sha256 != shared.fixed_sha256
 
@@ -67,7 +71,7 @@ def test_the_hash_of_what_is_there_for_good_is_over_names_types_and_values(netwo
     def hash_of(name: str, tensors: dict[str, np.ndarray], precision: str = "fp32") -> str:
         changed = Network(network.skeleton, {**network.tensors, **tensors}, network.spec)
         pack: Pack = pack_of(tmp_path / name, changed, {"one": 0.4})
-        return load_engine_bank(pack, ExportOptions(precision=precision)).fixed_sha256
+        return load_engine_bank(pack, ExportOptions(precision=precision).target(pack)).fixed_sha256
 
     first = hash_of("a.pack", {})
     assert hash_of("b.pack", {}) == first
@@ -81,7 +85,7 @@ def test_the_hash_of_what_is_there_for_good_is_over_names_types_and_values(netwo
 def test_heads_are_padded_with_zeros_and_leave_room(tmp_path: Path) -> None:
     pack = growing_pack(tmp_path / "p.pack")
     for room, width in ((0, 4), (7, 7)):
-        bank = load_engine_bank(pack, ExportOptions(), room)
+        bank = load_engine_bank(pack, FP32.target(pack), room)
         assert bank.classes == width
         for task in bank.tasks:
             head, classes = task.tensors["head.weight"], CLASSES[task.entry.name]

@@ -50,7 +50,7 @@ def test_every_task_by_the_bit(
 ) -> None:
     monkeypatch.setattr(buffer_module, "CHUNK", 128)  # weights: several chunks to a bank, the last one shorter
     pack = Pack.open(golden) if which == "golden" else growing_pack(tmp_path / "own.pack")
-    bank = load_engine_bank(pack, ExportOptions(precision=precision))
+    bank = load_engine_bank(pack, ExportOptions(precision=precision).target(pack))
     assert any(task.ratios for task in bank.tasks) == (which != "golden")
     device = StandInDevice(host)
     expect_materialised(device, WeightBuffer(device, bank, where), bank)
@@ -60,7 +60,8 @@ def test_every_task_by_the_bit(
 
 def test_a_bank_on_the_host_takes_less_of_the_gpu(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffer_module, "CHUNK", 128)
-    bank = load_engine_bank(Pack.open(golden), ExportOptions())
+    pack = Pack.open(golden)
+    bank = load_engine_bank(pack, ExportOptions().target(pack))
     taken = {}
     for where in ("device", "host"):
         device = StandInDevice()

@@ -13,6 +13,7 @@ from stand_in import GPU, StandInDevice, StandInTensorRT
 from stand_in_plans import CLASSES, growing_pack
 
 from packnet_deploy.errors import CheckFailed
+from packnet_deploy.export import deploy_bank
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt import build as building
 from packnet_deploy.trt import engine as running
@@ -73,6 +74,19 @@ def test_with_a_gpu_every_task_is_run_before_the_files_take_their_names(
     assert (stand_in.trt.loads, stand_in.device.closed) == (1, True)
     assert {file.name for file in tmp_path.iterdir()} == {pack.path.name, "x.plan", "x.plan.json"}
     assert read_sidecar(tmp_path / "x.plan").gpu == GPU
+
+
+@pytest.mark.parametrize("switch", ["bind", "selector"])
+def test_one_build_folds_the_bank_once(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    """For its graph, and for the engine that is then checked, and for the selector's."""
+    stand_in, folded = OnTheStandIn(monkeypatch), []
+    stand_in.trt.switch = switch
+    fold = deploy_bank.fold_graph_in_place
+    monkeypatch.setattr(deploy_bank, "fold_graph_in_place", lambda *given: folded.append(1) or fold(*given))
+    report = build_plan(pack, tmp_path / "x.plan", BuildOptions(switch=switch))
+    assert (list(report.differences), len(folded)) == (list(CLASSES), 1)
 
 
 def test_an_engine_that_loses_a_gemm_bias_is_not_kept(

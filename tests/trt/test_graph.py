@@ -13,13 +13,14 @@ from onnx import numpy_helper
 from stand_in_plans import CLASSES, growing_pack
 
 from packnet_deploy.errors import UsageError
+from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.pack import Pack, create_pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.session import open_session, run_session
 from packnet_deploy.trt.bank import load_engine_bank
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.sparsity import FILLER, sparsity_plan, why_dense, without_zeros
+from packnet_deploy.trt.sparsity import FILLER, sparse_layers, why_dense, without_zeros
 
 
 @pytest.fixture
@@ -77,34 +78,34 @@ def test_a_layer_that_may_be_sparse_keeps_its_zeros(tmp_path: Path) -> None:
 
 def test_the_filler_is_exact_in_every_precision() -> None:
     for precision in ("fp32", "fp16", "bf16"):
-        dtype = BuildOptions(precision=precision).export.type.dtype
+        dtype = PRECISIONS[precision].dtype
         filled = without_zeros(np.array([0, 1, -0.0], dtype))
         assert filled.astype(np.float64).tolist() == [FILLER, 1, FILLER]
 
 
 def test_a_layer_is_eligible_while_all_tasks_together_keep_to_the_pattern(pack: Pack) -> None:
-    bank = load_engine_bank(pack, BuildOptions().export)
+    bank = load_engine_bank(pack, BuildOptions().target(pack))
     ranks = dict(bank.ranks)
     shape = ranks["b.weight"].shape  # 40 x 8 x 1 x 1
     pattern = np.full(shape, 255, np.uint8)
     pattern[:, 0::4], pattern[:, 3::4] = 0, 1  # task 1's and task 2's: two of every four inputs
     ranks["b.weight"] = pattern.copy()
-    eligible = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3)}
+    eligible = {layer.name: layer.eligible for layer in sparse_layers(pack, replace(bank, ranks=ranks), 3)}
     assert eligible == {"a.weight": False, "b.weight": True}  # 3 inputs do not divide by 4
     ranks["b.weight"][7, 1] = 2  # one weight more, task 3's
     for last, expected in ((2, True), (3, False)):
-        plan = {layer.name: layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), last)}
+        plan = {layer.name: layer.eligible for layer in sparse_layers(pack, replace(bank, ranks=ranks), last)}
         assert plan["b.weight"] is expected
     assert "of 2 layers, 1 have inputs that do not divide by 4" in why_dense(bank)
 
 
 def test_grouped_and_untransposed_layers_are_never_eligible(pack: Pack) -> None:
-    bank = load_engine_bank(pack, BuildOptions().export)
+    bank = load_engine_bank(pack, BuildOptions().target(pack))
     ranks = bank.ranks | {"b.weight": np.full(bank.ranks["b.weight"].shape, 255, np.uint8)}
-    assert any(layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3))
+    assert any(layer.eligible for layer in sparse_layers(pack, replace(bank, ranks=ranks), 3))
     (node,) = (node for node in bank.model.graph.node if "b.weight" in node.input)
     node.attribute.append(onnx.helper.make_attribute("group", 2))
-    assert not any(layer.eligible for layer in sparsity_plan(pack, replace(bank, ranks=ranks), 3))
+    assert not any(layer.eligible for layer in sparse_layers(pack, replace(bank, ranks=ranks), 3))
 
 
 def test_refusals(pack: Pack, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.verify import verify_engine
 
 PLAN = Path("birds.plan")
+FP32 = ExportOptions()
 
 
 class OnnxEngine:
@@ -52,26 +53,26 @@ def pack(tmp_path: Path) -> Pack:
 
 def test_a_right_engine_passes_and_is_switched_back(pack: Pack) -> None:
     engine = OnnxEngine(pack)
-    differences = verify_engine(engine, pack, tuple(CLASSES), ExportOptions(), PLAN)
+    differences = verify_engine(engine, pack, tuple(CLASSES), FP32.target(pack), PLAN)
     assert engine.switches == ["one", "two", "three", "one"]
     assert list(differences) == ["one", "two", "three"]
     assert all(difference.passes and difference.scale > 0 for difference in differences.values())
 
 
 def test_another_image_size_is_held_against_the_packs_graph(pack: Pack) -> None:
-    options = ExportOptions(image_size=9)
+    target = ExportOptions(image_size=9).target(pack)
     engine = OnnxEngine(pack, image_size=9)
-    assert verify_engine(engine, pack, tuple(CLASSES), options, PLAN)
+    assert verify_engine(engine, pack, tuple(CLASSES), target, PLAN)
     engine.loses = "b.bias"
     with pytest.raises(CheckFailed):
-        verify_engine(engine, pack, tuple(CLASSES), options, PLAN)
+        verify_engine(engine, pack, tuple(CLASSES), target, PLAN)
 
 
 @pytest.mark.parametrize("lost", ["head.bias", "head.weight", "b.weight", "a.bias"])
 def test_a_lost_weight_is_found(pack: Pack, lost: str) -> None:
     """``head.bias`` is what TensorRT 11.3 loses: the bias of a Gemm."""
     with pytest.raises(CheckFailed, match=r"birds\.plan: task 'one': the engine gives other logits than the pack"):
-        verify_engine(OnnxEngine(pack, loses=lost), pack, tuple(CLASSES), ExportOptions(), PLAN)
+        verify_engine(OnnxEngine(pack, loses=lost), pack, tuple(CLASSES), FP32.target(pack), PLAN)
 
 
 def test_a_wider_tolerance_where_one_is_asked_for(pack: Pack) -> None:
@@ -80,10 +81,10 @@ def test_a_wider_tolerance_where_one_is_asked_for(pack: Pack) -> None:
     exact = engine.infer
     engine.infer = lambda images: exact(images) * np.float32(1.001)  # type: ignore[method-assign]
     with pytest.raises(CheckFailed):
-        verify_engine(engine, pack, tuple(CLASSES), ExportOptions(), PLAN)
-    assert verify_engine(engine, pack, tuple(CLASSES), ExportOptions(rtol=1e-2), PLAN)["one"].passes
+        verify_engine(engine, pack, tuple(CLASSES), FP32.target(pack), PLAN)
+    assert verify_engine(engine, pack, tuple(CLASSES), FP32.target(pack), PLAN, rtol=1e-2)["one"].passes
 
 
 def test_an_engine_that_does_not_switch_is_found(pack: Pack) -> None:
     with pytest.raises(CheckFailed, match="task 'two'"):
-        verify_engine(OnnxEngine(pack, sticks=True), pack, tuple(CLASSES), ExportOptions(), PLAN)
+        verify_engine(OnnxEngine(pack, sticks=True), pack, tuple(CLASSES), FP32.target(pack), PLAN)
