@@ -5,10 +5,11 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     errors.py      every error a user can meet, with its exit code
     pack/          packs: owner maps, deltas, the directory, the weight bank
     data/          images: folders, the paper's data sets, the built-in ones, how an image becomes an input
+    runners/       running tasks by one contract, ONNX Runtime behind it, and comparing what they answer
     training/      from images to a pack: PackNet itself, and all around it that runs on PyTorch
     export/        from a pack to ONNX, checked
     trt/           from a pack to TensorRT: engines, switching their tasks, running them
-    runners/       running tasks by one contract, on ONNX Runtime; what they answer against what they should
+    triton.py      exports and plans as a repository of Triton Inference Server
     bench/         measuring what was exported and built
     doctor/        what this machine can build and run
     gpu_report/    everything that takes a GPU, checked and measured on one

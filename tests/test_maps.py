@@ -24,7 +24,7 @@ PACKAGES = (
     "packnet_deploy",
     *(m.name for m in pkgutil.walk_packages(packnet_deploy.__path__, "packnet_deploy.") if m.ispkg),
 )
-WITHOUT_A_MAP = {f"packnet_deploy.{name}" for name in ("experiments", "export", "trt")}
+WITHOUT_A_MAP = {"packnet_deploy.experiments"}
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "PIL", "sklearn")
 LINE = re.compile(r"^    (\w+(?:\.py|/)) {2,}\S", re.MULTILINE)
 

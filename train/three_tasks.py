@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from packnet_deploy.data import open_dataset
-from packnet_deploy.export.api import export_task
+from packnet_deploy.export import export_task
 from packnet_deploy.pack import Backbone, append_task, create_pack
 from packnet_deploy.runners import verify_pack
 from packnet_deploy.training import (

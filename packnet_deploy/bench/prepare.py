@@ -13,8 +13,8 @@ from packnet_deploy.bench.job import Job, jobs_of_exports
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH, BenchOptions
 from packnet_deploy.errors import UsageError, missing_package
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
 from packnet_deploy.runners.exported import tasks_in

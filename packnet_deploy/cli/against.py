@@ -45,7 +45,7 @@ def compare(pack: Pack, tasks: list[str], against: str, data: str | None, option
 
 def _exported(pack: Pack, tasks: list[str], folder: Path, options: ExportOptions) -> dict[str, Path]:
     from packnet_deploy.export.api import export_selector, export_task
-    from packnet_deploy.export.folder import export_shared
+    from packnet_deploy.export.shared import export_shared
 
     if options.layout == "selector":
         report = export_selector(pack, folder / "selector.onnx", options)

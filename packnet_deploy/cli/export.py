@@ -77,7 +77,7 @@ def _export(
 ) -> list[ExportReport]:
     from packnet_deploy.errors import UsageError
     from packnet_deploy.export.api import export_selector, export_task
-    from packnet_deploy.export.folder import export_shared
+    from packnet_deploy.export.shared import export_shared
 
     stem = pack.path.resolve().name.removesuffix(".pack")
     if options.layout == "selector":
@@ -98,7 +98,7 @@ def _export(
 def _export_triton(
     pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: ExportOptions
 ) -> list[ExportReport]:
-    from packnet_deploy.export.triton import export_triton
+    from packnet_deploy.triton import export_triton
 
     repository = output or Path("models")
     names = chosen_tasks(pack, tasks, all_tasks)
@@ -120,7 +120,7 @@ def _expect_plans_alone(target: str, names_tasks: bool, options: dict[str, Any])
 
 def _export_plans(pack: Pack, plans: tuple[Path, ...], output: Path | None) -> None:
     from packnet_deploy.cli.show import console, size, table
-    from packnet_deploy.trt.triton import export_triton_plan
+    from packnet_deploy.triton import export_triton_plan
 
     shown = table("", ("task", "file", "for a server with"), ("bytes",))
     for plan in plans:

@@ -74,9 +74,8 @@ def command(
 
 def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
-    from packnet_deploy.trt.check import target_of
+    from packnet_deploy.trt.check import target_of, verify_engine
     from packnet_deploy.trt.engine import Engine
-    from packnet_deploy.trt.verify import verify_engine
 
     with pack.opened() as opened, Engine.load(plan, opened) as engine:
         differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan)

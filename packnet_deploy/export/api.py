@@ -1,6 +1,6 @@
 """Exports of a single file, checked before it appears under its name: one task's, or the selector of all tasks.
 
-Folders, the ``shared`` layout, are ``folder``'s business.
+Folders, the ``shared`` layout, are ``shared``'s business.
 """
 
 from __future__ import annotations
@@ -12,15 +12,24 @@ from onnx import ModelProto
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel, bind_task
-from packnet_deploy.export.check import check_export, expected_logits, logits_at_size
+from packnet_deploy.export.check import check_export
 from packnet_deploy.export.deploy_bank import load_deploy_bank
-from packnet_deploy.export.layouts import Laid, SparseTensor, lay_out_sparse
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.selector import bind_selector
-from packnet_deploy.export.target import Target
-from packnet_deploy.export.wire import MAX_BYTES, external_buffers, model_buffers, size_of
-from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.export.skeleton import Target, expected_logits, logits_at_size
+from packnet_deploy.export.write import (
+    MAX_BYTES,
+    Laid,
+    SparseTensor,
+    external_buffers,
+    lay_out_sparse,
+    model_buffers,
+    move_into_place,
+    size_of,
+    staging_folder,
+    write_buffers,
+)
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import Float32Array
 

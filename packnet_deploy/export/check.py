@@ -6,7 +6,7 @@ copy of the model whose tensors keep their bf16 values in float32. In fp16 activ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,14 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
+from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.skeleton import load_skeleton
-from packnet_deploy.export.target import Target
-from packnet_deploy.pack.chain import TaskWeights
-from packnet_deploy.pack.directory import OpenedPack, Pack
+from packnet_deploy.export.skeleton import Target
+from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.runners.comparison import Difference, compare
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array
-from packnet_deploy.runners.session import open_session, run_session, run_skeleton
-
-
-def expected_logits(pack: OpenedPack, tasks: Collection[str], target: Target) -> dict[str, Float32Array]:
-    """What exports and engines of ``tasks`` must answer to the probe batch, by task: see ``logits_at_size``."""
-    if target.input == pack.input:
-        return {task: pack.probe_logits(task) for task in tasks}
-    return {task: logits_at_size(pack, pack.load_task(task), target) for task in tasks}
-
-
-def logits_at_size(pack: Pack, weights: TaskWeights, target: Target) -> Float32Array:
-    """A task's probe logits; at another image size than the pack's, what its graph answers at that size.
-
-    Args:
-        weights: the task's, as the pack has them.
-
-    Raises:
-        UsageError: the network does not take the image size asked for.
-    """
-    if target.input == pack.input:
-        return weights.probe_logits
-    as_trained = Target(PRECISIONS["fp32"], target.input)
-    graph = load_skeleton(pack, as_trained).SerializeToString()
-    try:
-        return run_skeleton(graph, weights.tensors, probe_batch(target.input))
-    except ArtefactError as error:
-        raise UsageError(f"image size {target.input.shape[1]}: the network does not take it ({error})") from error
+from packnet_deploy.runners.session import open_session, run_session
 
 
 def check_export(

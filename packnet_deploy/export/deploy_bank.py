@@ -24,8 +24,7 @@ from packnet_deploy.export.fold import (
     scaled,
 )
 from packnet_deploy.export.precision import Precision, typed_tensors
-from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
-from packnet_deploy.export.target import Target
+from packnet_deploy.export.skeleton import Target, drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry

@@ -9,7 +9,7 @@ from packnet_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from packnet_deploy.export.precision import Precision
-    from packnet_deploy.export.target import Target
+    from packnet_deploy.export.skeleton import Target
     from packnet_deploy.pack.directory import Pack
 
 LAYOUTS = ("dense", "sparse", "shared", "selector")
@@ -66,7 +66,7 @@ class ExportOptions:
             raise UsageError(f"batch: expected a number from 1 up, or {DYNAMIC}, got {self.batch!r}")
         import onnx
 
-        from packnet_deploy.export.target import least_opset
+        from packnet_deploy.export.skeleton import least_opset
 
         newest, least = onnx.defs.onnx_opset_version(), least_opset(self.type, self.engine)
         if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest:
@@ -91,7 +91,7 @@ class ExportOptions:
 
     def target(self, pack: Pack) -> Target:
         """What a graph made from ``pack`` is then made for."""
-        from packnet_deploy.export.target import Target
+        from packnet_deploy.export.skeleton import Target
 
         spec = pack.input if self.image_size is None else pack.input.sized(self.image_size)
         batch = None if self.batch == DYNAMIC else int(self.batch)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packnet_deploy.export.layouts import BYTES_PER_POSITION
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.write import BYTES_PER_POSITION
 from packnet_deploy.runners.comparison import Difference
 
 

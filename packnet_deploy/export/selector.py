@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from packnet_deploy.export.bind import BoundModel
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, in_common
-from packnet_deploy.export.masking import (
+from packnet_deploy.export.mask_nodes import (
     INT8_SHIFT,
     RANK_STEP,
     bank_name,
@@ -28,7 +28,7 @@ from packnet_deploy.export.masking import (
 from packnet_deploy.export.metadata import describe_selector_in_place
 from packnet_deploy.export.options import TENSORRT
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
-from packnet_deploy.export.target import Target
+from packnet_deploy.export.skeleton import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import LOGITS, TASK
 

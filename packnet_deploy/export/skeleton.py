@@ -1,8 +1,12 @@
-"""A pack's weight-free graph, parsed, checked, and brought to the opset, batch and image size that are asked for."""
+"""What is being made for, resolved once, and the pack's weight-free graph parsed, checked, and brought to that.
+
+Options (options.py, trt/options.py) are what was asked for, in the user's words; everything below them takes a Target.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +15,47 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.export.target import Target
-from packnet_deploy.pack.directory import Pack
-from packnet_deploy.runners.contract import IMAGES, LOGITS
+from packnet_deploy.export.options import ONNXRUNTIME, TENSORRT
+from packnet_deploy.export.precision import PRECISIONS, Precision
+from packnet_deploy.pack.chain import TaskWeights
+from packnet_deploy.pack.directory import OpenedPack, Pack
+from packnet_deploy.pack.inputs import InputSpec, probe_batch
+from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
+from packnet_deploy.runners.session import run_skeleton
+
+TYPED_DEQUANTISING = 19  # the opset from which DequantizeLinear gives other types than float32
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a graph is made for.
+
+    Attributes:
+        precision: of weights and activations.
+        input: the pack's, at the image size asked for.
+        batch: images per request; None for any number.
+        opset: the operator set; None for the pack's own, or the least that will do.
+        engine: who runs it, one of ``options.ENGINES``.
+    """
+
+    precision: Precision
+    input: InputSpec
+    batch: int | None = None
+    opset: int | None = None
+    engine: str = ONNXRUNTIME
+
+    @property
+    def least_opset(self) -> int:
+        return least_opset(self.precision, self.engine)
+
+    def sized(self, spec: InputSpec) -> InputSpec:
+        """An input description of the pack or of one of its tasks, at the image size asked for."""
+        return spec if spec.shape == self.input.shape else spec.sized(self.input.shape[1])
+
+
+def least_opset(precision: Precision, engine: str) -> int:
+    """The first operator set whose operators take the types of such a graph."""
+    return max(precision.opset, TYPED_DEQUANTISING if engine == TENSORRT else 1)
 
 
 def load_skeleton(pack: Pack, target: Target) -> ModelProto:
@@ -35,6 +77,32 @@ def load_skeleton(pack: Pack, target: Target) -> ModelProto:
     if target.input.shape != pack.input.shape:
         _, images[2].dim_value, images[3].dim_value = target.input.shape
     return model
+
+
+def expected_logits(pack: OpenedPack, tasks: Collection[str], target: Target) -> dict[str, Float32Array]:
+    """What exports and engines of ``tasks`` must answer to the probe batch, by task: see ``logits_at_size``."""
+    if target.input == pack.input:
+        return {task: pack.probe_logits(task) for task in tasks}
+    return {task: logits_at_size(pack, pack.load_task(task), target) for task in tasks}
+
+
+def logits_at_size(pack: Pack, weights: TaskWeights, target: Target) -> Float32Array:
+    """A task's probe logits; at another image size than the pack's, what its graph answers at that size.
+
+    Args:
+        weights: the task's, as the pack has them.
+
+    Raises:
+        UsageError: the network does not take the image size asked for.
+    """
+    if target.input == pack.input:
+        return weights.probe_logits
+    as_trained = Target(PRECISIONS["fp32"], target.input)
+    graph = load_skeleton(pack, as_trained).SerializeToString()
+    try:
+        return run_skeleton(graph, weights.tensors, probe_batch(target.input))
+    except ArtefactError as error:
+        raise UsageError(f"image size {target.input.shape[1]}: the network does not take it ({error})") from error
 
 
 def weight_inputs(graph: GraphProto) -> dict[str, list[int]]:

@@ -12,20 +12,18 @@ from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.target import Target
+from packnet_deploy.export.skeleton import Target
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
+from packnet_deploy.trt.check import verify_engine
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
 from packnet_deploy.trt.gpu import find_gpu
-from packnet_deploy.trt.graph import EngineGraph, engine_graph
+from packnet_deploy.trt.graph import EngineGraph, engine_graph, why_dense
 from packnet_deploy.trt.network import Network, Progress
-from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.settings import asks_for_tf32, read_settings
+from packnet_deploy.trt.options import BuildOptions, asks_for_tf32, read_settings
 from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
-from packnet_deploy.trt.sparsity import why_dense
-from packnet_deploy.trt.verify import verify_engine
 
 TF32_TOLERANCE = PRECISIONS["fp16"].tolerance  # TF32 has as many bits as fp16
 

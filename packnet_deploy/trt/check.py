@@ -1,8 +1,11 @@
-"""Everything that is checked before a plan is deserialised, which is when its code starts to run.
+"""Everything that is checked of a plan: (1) to (5) before it is deserialised, which is when its code starts to run.
 
 (1) TensorRT: its flavour, and its exact version. (2) The GPU's compute capability. (3) The pack: backbone, input, and
 that the plan's tasks are its first ones. (4) Tasks that came later: their heads fit, they share what the plan has for
 good, and no layer whose kernel may be sparse has lost its pattern. (5) The plan's own bytes.
+
+(6) After a build on a GPU, every task's probe logits from the engine, held against the pack's own. Refitting has known
+defects (a lost Gemm bias, weights left out), and this is where they are found.
 
 Hashes find damage and mix-ups, not malice: docs/security.md.
 """
@@ -10,15 +13,20 @@ Hashes find damage and mix-ups, not malice: docs/security.md.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.target import Target
+from packnet_deploy.export.skeleton import Target, expected_logits
 from packnet_deploy.pack.directory import Pack
+from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.pack.pattern import fits, obeys
 from packnet_deploy.pack.reading import open_regular
+from packnet_deploy.runners.comparison import Difference, compare
+from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.sidecar import Gpu, Sidecar
@@ -95,6 +103,46 @@ def check_bank(plan: Path, sidecar: Sidecar, bank: EngineBank) -> None:
 def target_of(sidecar: Sidecar) -> Target:
     """What the plan was made for: the pack gives its weights, and the logits it must give, for this again."""
     return Target(PRECISIONS[sidecar.precision], sidecar.input)
+
+
+class Switchable(Protocol):
+    """What is asked here: an ``Engine``, or whatever stands in for one."""
+
+    def set_task(self, name: str) -> None: ...
+    def infer(self, images: Float32Array) -> Float32Array: ...
+
+
+def verify_engine(
+    engine: Switchable, pack: Pack, tasks: Sequence[str], target: Target, plan: Path, rtol: float | None = None
+) -> dict[str, Difference]:
+    """Check 6: switch to every task, and once more to the first; a switch back must give the same again.
+
+    Args:
+        target: what the engine was made for.
+        rtol: where logits may differ by another share of their scale than its precision explains.
+
+    Returns:
+        How far the engine's logits lie from the pack's, by task.
+
+    Raises:
+        CheckFailed: a task's differ by more than that explains; names plan and task.
+    """
+    images = probe_batch(target.input)
+    with pack.opened(tasks) as opened:
+        logits = expected_logits(opened, tasks, target)
+    rtol = target.precision.tolerance if rtol is None else rtol
+    differences: dict[str, Difference] = {}
+    for task in (*tasks, tasks[0]):
+        engine.set_task(task)
+        difference = compare(engine.infer(images), logits[task], rtol)
+        if not difference.passes:
+            back = " when switched back to" if task in differences else ""
+            raise CheckFailed(
+                f"{plan}: task '{task}'{back}: the engine gives other logits than the pack, do not use it: "
+                f"{difference}; build it with another --switch"
+            )
+        differences.setdefault(task, difference)
+    return differences
 
 
 def _check_machine(plan: Path, sidecar: Sidecar, flavour: Flavour, gpu: Gpu) -> None:

@@ -1,6 +1,7 @@
 """TensorRT and TensorRT-RTX behind one name: which Python package it is, and every way in which the two differ.
 
-Both have the same API. Nothing is imported before ``load_flavour``.
+Both have the same API, and nothing is imported before ``load_flavour``. Nothing of what they say is printed; what
+matters is kept (``quiet_logger``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 AUTO = "auto"  # the first of FLAVOURS that is installed
 TURING = "7.5"  # its tensor cores know fp16 alone: neither bf16 nor a linear layer in fp32 can be built for it
+SPARSITY_NOTE = "(Sparsity)"  # begins the lines in which the builder lists sparse layers
 LOSES_GEMM_BIAS = "11.3"  # a refittable engine of this TensorRT may drop the bias of a Gemm (docs/gpu.md)
 
 
@@ -105,3 +107,25 @@ def load_flavour(name: str) -> Flavour:
             f"{name}: it is installed but cannot be loaded ({reason}); run: pip install --force-reinstall "
             f"'packnet-deploy[{EXTRAS[name]}]'"
         ) from error
+
+
+def quiet_logger(api: Any) -> Any:
+    """A logger for TensorRT.
+
+    ``last`` is its latest error, on one line; ``sparsity`` has what its builder said about sparse layers.
+    """
+
+    class Logger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
+        last = ""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sparsity: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= api.ILogger.ERROR:
+                self.last = " ".join(message.split())
+            elif SPARSITY_NOTE in message:
+                self.sparsity.append(message)
+
+    return Logger()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
-from packnet_deploy.trt.flavour import Flavour
-from packnet_deploy.trt.logger import quiet_logger
+from packnet_deploy.trt.flavour import Flavour, quiet_logger
 from packnet_deploy.trt.sidecar import Sidecar
 
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT

@@ -16,10 +16,8 @@ from typing import Any, Protocol
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.runners.contract import IMAGES
-from packnet_deploy.trt.flavour import Flavour
-from packnet_deploy.trt.logger import quiet_logger
-from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.settings import apply_settings
+from packnet_deploy.trt.flavour import Flavour, quiet_logger
+from packnet_deploy.trt.options import BuildOptions, apply_settings
 
 MIB = 1 << 20
 

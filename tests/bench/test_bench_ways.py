@@ -18,8 +18,8 @@ from packnet_deploy.bench.table import bench_tables
 from packnet_deploy.bench.timing import Timing
 from packnet_deploy.bench.ways import Way, recommend, ways_of
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import Pack
 
 MB = 1_000_000

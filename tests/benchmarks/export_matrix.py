@@ -27,9 +27,9 @@ from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.run import run_job
 from packnet_deploy.bench.ways import ways_of
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import Pack
 
 NETWORKS = {

@@ -21,8 +21,7 @@ import torchvision
 from packnet_deploy.bench.machine import describe_machine
 from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.wire import model_buffers
-from packnet_deploy.export.write import write_buffers
+from packnet_deploy.export.write import model_buffers, write_buffers
 from packnet_deploy.pack import Backbone, InputSpec, Pack, create_pack
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.trace import trace_skeleton

@@ -10,9 +10,9 @@ from export_networks import pack_of
 from torch_networks import torchvision_network
 
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.runners.verify import verify_pack
 
 slow = pytest.mark.slow

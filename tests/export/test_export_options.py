@@ -16,8 +16,8 @@ from onnx import helper
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import Pack, probe_batch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packnet_deploy.export.layouts import SparseTensor, lay_out_sparse
+from packnet_deploy.export.write import SparseTensor, lay_out_sparse
 
 
 def filled(count: int, size: int = 300) -> np.ndarray:

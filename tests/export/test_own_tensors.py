@@ -12,8 +12,8 @@ from export_networks import Network, Tensors, pack_of, skeleton, tiny_network
 from onnx import helper
 
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import Pack, probe_batch
 
 LAYOUTS = ("dense", "sparse", "shared", "selector", "selector for tensorrt")

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from packnet_deploy.errors import CheckFailed, UsageError
 from packnet_deploy.export import check
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import PRECISIONS, type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import Pack
 
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

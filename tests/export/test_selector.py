@@ -112,7 +112,7 @@ def test_a_task_that_is_not_there_is_an_error_not_an_answer(pack: Pack, tmp_path
 
 def test_255_tasks_fit_the_owner_map(tiny: Network) -> None:
     """Owner 255, minus one, is still apart from free; and the int8 form orders them alike."""
-    from packnet_deploy.export.masking import int8_ranks
+    from packnet_deploy.export.mask_nodes import int8_ranks
 
     owners = np.arange(256, dtype=np.uint8)  # 0: free
     stored = owners - np.uint8(1)

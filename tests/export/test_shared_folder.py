@@ -13,10 +13,10 @@ import pytest
 from export_networks import Network, pack_of
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.export import folder as module
+from packnet_deploy.export import shared as module
 from packnet_deploy.export.api import export_task
-from packnet_deploy.export.folder import BANK_FILE, RANK_FILE, export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import BANK_FILE, RANK_FILE, export_shared
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.pack.atomic import locked
 

@@ -15,10 +15,10 @@ from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.onnx import OnnxRunner
 from packnet_deploy.trt.build import build_plan
+from packnet_deploy.trt.check import verify_engine
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import FLAVOURS
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.verify import verify_engine
 
 
 @pytest.fixture(params=FLAVOURS)

@@ -14,8 +14,8 @@ import pytest
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import BANK_FILE, export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import BANK_FILE, export_shared
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners import onnx as module
 from packnet_deploy.runners.contract import Runner

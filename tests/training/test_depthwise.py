@@ -13,8 +13,8 @@ from small_training import NEW, QUICK, Silent, make_training_small, train
 from torch import nn
 
 from packnet_deploy.export.api import export_selector, export_task
-from packnet_deploy.export.folder import export_shared
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.training import backbones

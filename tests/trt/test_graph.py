@@ -18,9 +18,8 @@ from packnet_deploy.pack import Pack, create_pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.session import open_session, run_session
 from packnet_deploy.trt.bank import load_engine_bank
-from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.graph import FILLER, engine_graph, sparse_layers, why_dense, without_zeros
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.sparsity import FILLER, sparse_layers, why_dense, without_zeros
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.network import Network
-from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.settings import apply_settings
+from packnet_deploy.trt.options import BuildOptions, apply_settings
 from packnet_deploy.trt.sidecar import read_sidecar
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'packnet-deploy[rtx]'")

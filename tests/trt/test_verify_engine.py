@@ -12,9 +12,9 @@ from packnet_deploy.errors import CheckFailed
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.pack import Pack
 from packnet_deploy.runners.session import open_session, run_session
+from packnet_deploy.trt.check import verify_engine
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.verify import verify_engine
 
 PLAN = Path("birds.plan")
 FP32 = ExportOptions()

@@ -25,16 +25,15 @@ from onnx import ModelProto
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel
-from packnet_deploy.export.check import check_export, expected_logits
+from packnet_deploy.export.check import check_export
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, load_deploy_bank
-from packnet_deploy.export.masking import bank_name, mask_weights_in_place, rank_name, ratio_name
+from packnet_deploy.export.mask_nodes import bank_name, mask_weights_in_place, rank_name, ratio_name
 from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
-from packnet_deploy.export.target import Target
-from packnet_deploy.export.wire import data_file, model_buffers
-from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.export.skeleton import Target, expected_logits
+from packnet_deploy.export.write import data_file, model_buffers, move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.atomic import locked, sync_directory
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference

@@ -11,10 +11,9 @@ from stand_in_plans import CLASSES, first_tasks, growing_pack, write_plan
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.triton import export_triton
 from packnet_deploy.pack import Pack
+from packnet_deploy.triton import export_triton, export_triton_plan
 from packnet_deploy.trt.sidecar import Batch, read_sidecar, write_sidecar
-from packnet_deploy.trt.triton import export_triton_plan
 
 
 @pytest.fixture(scope="module")

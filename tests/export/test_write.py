@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from packnet_deploy.export.layouts import SparseTensor
-from packnet_deploy.export.wire import ALIGNMENT, external_buffers, model_buffers, size_of
-from packnet_deploy.export.write import write_buffers
+from packnet_deploy.export.write import ALIGNMENT, SparseTensor, external_buffers, model_buffers, size_of, write_buffers
 
 shapes = st.lists(st.integers(0, 40), max_size=4).map(tuple)
 

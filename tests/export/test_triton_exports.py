@@ -11,9 +11,9 @@ import pytest
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export import check
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.triton import MAX_BATCH, config_text, export_triton
 from packnet_deploy.pack import Pack
 from packnet_deploy.runners.comparison import Difference
+from packnet_deploy.triton import MAX_BATCH, config_text, export_triton
 
 DENSE = ExportOptions()
 
