@@ -139,6 +139,7 @@ def _bar(screen: Console) -> _Silent:
 
 def _show(reports: list[BuildReport]) -> None:
     from packnet_deploy.cli.show import console, size, table
+    from packnet_deploy.runners.comparison import worst
 
     shown = table(
         "", ("plan", "switch", "tasks", "for"), ("bytes", "sparse layers\nmay be / are", "logits differ by", "allowed")
@@ -148,8 +149,8 @@ def _show(reports: list[BuildReport]) -> None:
         eligible = sum(layer.eligible for layer in sidecar.sparsity) if sidecar.sparse_weights else 0
         picked = [layer.picked for layer in sidecar.sparsity]
         are = "?" if sidecar.sparse_weights and None in picked else str(sum(map(bool, picked)))
-        worst = max(report.differences.values(), key=lambda d: d.max_difference / (d.allowed or 1), default=None)
-        checked = ("not run", "") if worst is None else (f"{worst.max_difference:.2g}", f"{worst.allowed:.2g}")
+        most = worst(report.differences.values())
+        checked = ("not run", "") if most is None else (f"{most.max_difference:.2g}", f"{most.allowed:.2g}")
         shown.add_row(
             str(report.plan),
             sidecar.switch,

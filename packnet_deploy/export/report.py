@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.write import BYTES_PER_POSITION
-from packnet_deploy.runners.comparison import Difference
+from packnet_deploy.runners.comparison import Difference, worst
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class ExportReport:
     @property
     def difference(self) -> Difference | None:
         """The largest, as a share of what is allowed; None when the check was left out."""
-        return max(
-            self.differences.values(), key=lambda d: d.max_difference / d.allowed if d.allowed else 0, default=None
-        )
+        return worst(self.differences.values())
 
     @property
     def note(self) -> str:

@@ -17,6 +17,7 @@ from packnet_deploy.bench.timing import summarise, time_in_turn
 from packnet_deploy.errors import EnvironmentFault, PackNetError
 from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.check import read_plan
 from packnet_deploy.trt.device import Device
@@ -88,7 +89,7 @@ def _runs(folder: Path, pack: Pack, name: str, target: str, listed: bool) -> tup
             got = engine.infer(probe_batch(pack.input))
     except PackNetError as error:  # which is the answer, not the lack of one
         return (f"no: {one_line(error)}",)
-    return (f"yes; logits differ by {np.abs(got - expected).max() / np.abs(expected).max():.1g} of their scale",)
+    return (f"yes; logits differ by {compare(got, expected).of_scale:.1g} of their scale",)
 
 
 def parity(folder: Path) -> Section:
@@ -120,7 +121,7 @@ def _differences(folder: Path, pack: Pack, name: str, switch: str, precision: st
         for task in ([entry.name for entry in pack.tasks] if switch == "none" else [None])
         for difference in build_plan(pack, folder / "parity.plan", options, task).differences.values()
     ]
-    worst = max(found, key=lambda difference: difference.max_difference / difference.allowed)
+    worst = max(found, key=lambda difference: difference.of_allowed)
     return len(found), worst.max_difference, worst.allowed
 
 
@@ -153,7 +154,7 @@ def _bias(folder: Path, pack: Pack, name: str, switch: str) -> tuple[Cell, ...]:
 
 def which_bias(got: np.ndarray, expected: np.ndarray, bias: np.ndarray) -> tuple[Cell, ...]:
     """Which of two an engine gives: the logits, or the logits without the head's bias."""
-    kept, lost = (float(np.abs(got - wanted).max()) for wanted in (expected, expected - bias))
+    kept, lost = (compare(got, wanted).max_difference for wanted in (expected, expected - bias))
     clear = min(kept, lost) < 0.1 * max(kept, lost)
     return ("kept" if kept < lost else "LOST") if clear else "neither fits", kept, lost
 

@@ -14,6 +14,7 @@ from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.gpu_report.engines import SMALL, SMALL_SIZE, installed
 from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.options import BuildOptions
@@ -115,4 +116,4 @@ def _guarded(folder: Path, before: Pack, grown: Pack, name: str, on: bool) -> tu
     if on:
         raise CheckFailed("the plan was loaded")
     expected = grown.load_task(added).probe_logits
-    return (f"runs; logits differ by {np.abs(got - expected).max() / np.abs(expected).max():.1g} of their scale",)
+    return (f"runs; logits differ by {compare(got, expected).of_scale:.1g} of their scale",)

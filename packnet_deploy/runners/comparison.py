@@ -33,6 +33,16 @@ class Difference:
     def passes(self) -> bool:
         return bool(np.isfinite(self.scale)) and self.max_difference <= self.allowed
 
+    @property
+    def of_allowed(self) -> float:
+        """The difference as a share of what is allowed."""
+        return _share(self.max_difference, self.allowed)
+
+    @property
+    def of_scale(self) -> float:
+        """The difference as a share of the largest logit."""
+        return _share(self.max_difference, self.scale)
+
     def __str__(self) -> str:
         absolute = f"{self.atol:g} and " if self.atol else ""
         return (
@@ -76,6 +86,11 @@ def compare(
     )
 
 
+def worst(differences: Iterable[Difference]) -> Difference | None:
+    """The one nearest to what it is allowed, or furthest beyond it; None where there is none."""
+    return max(differences, key=lambda difference: difference.of_allowed, default=None)
+
+
 def agreement(
     tested: Runner, reference: Runner, task: str, batches: Iterable[Float32Array], rtol: float = TOLERANCE
 ) -> Agreement:
@@ -99,3 +114,9 @@ def agreement(
     largest = float(np.max([part.max_difference for part in parts]))  # np.max, unlike max, hands NaN on
     scale = float(np.max([part.scale for part in parts]))
     return Agreement(task, images, Difference(largest, scale, rtol), total / logits, same / images)
+
+
+def _share(part: float, whole: float) -> float:
+    if whole:
+        return part / whole
+    return float("inf") if part else 0.0

@@ -10,7 +10,7 @@ import pytest
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import Pack, probe_batch
-from packnet_deploy.runners.comparison import Difference, agreement, compare
+from packnet_deploy.runners.comparison import Difference, agreement, compare, worst
 from packnet_deploy.runners.contract import Runner
 from packnet_deploy.runners.pack import PackRunner
 
@@ -72,6 +72,15 @@ def test_an_absolute_tolerance_comes_on_top() -> None:
     difference = compare(np.float32([[1, 10.1]]), np.float32([[1, 10]]), rtol=1e-3, atol=0.08)
     assert not difference.passes
     assert "allowed is 0.09 (0.08 and 0.001 of their scale 10)" in str(difference)
+
+
+def test_the_worst_is_the_nearest_to_what_it_is_allowed() -> None:
+    small, large, none = Difference(0.5, 1e3), Difference(2.0, 1e6), Difference(0.0, 0.0)
+    assert worst([none, large, small]) is small
+    assert worst([none]) is none
+    assert worst([]) is None
+    assert worst([small, nothing_allowed := Difference(1e-9, 0.0)]) is nothing_allowed
+    assert (small.of_allowed, small.of_scale, none.of_allowed) == (pytest.approx(5), 5e-4, 0)
 
 
 def test_the_figures_run_over_all_batches() -> None:
