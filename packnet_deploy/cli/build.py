@@ -54,9 +54,9 @@ def command(
     options = BuildOptions(**given(context, BuildOptions))
     opened = open_chosen(pack)
     if dry_run:
-        from packnet_deploy.trt.dry_run import dry_run as plan_refit
+        from packnet_deploy.trt.dry_run import dry_run as would_build
 
-        _show_dry_run(plan_refit(opened, options), as_json)
+        _show_dry_run(would_build(opened, options), as_json)
         return
     reports = _build(opened, tasks, all_tasks, output, options)
     if as_json:
@@ -177,17 +177,17 @@ def _json(report: BuildReport) -> dict[str, Any]:
     }
 
 
-def _show_dry_run(planned: DryRun, as_json: bool) -> None:
+def _show_dry_run(found: DryRun, as_json: bool) -> None:
     from dataclasses import asdict
 
     from packnet_deploy.cli.show import console, size, table
 
     if as_json:
-        click.echo(json.dumps(asdict(planned), indent=2))
+        click.echo(json.dumps(asdict(found), indent=2))
         return
     screen = console()
     marks = table("Weights that change with the task", ("weight", "from"), ("shape", "bytes", "refittable", "2:4"))
-    for one in planned.weights:
+    for one in found.weights:
         marks.add_row(
             one.weight.name,
             "the bank" if one.weight.banked else "each task",
@@ -197,9 +197,9 @@ def _show_dry_run(planned: DryRun, as_json: bool) -> None:
             "yes" if one.sparse else "",
         )
     screen.print(marks)
-    tasks = len(next(iter(planned.memory.values())))
+    tasks = len(next(iter(found.memory.values())))
     memory = table("GPU memory for weights, by number of tasks", ("switch",), tuple(map(str, range(1, tasks + 1))))
-    for switch, counts in planned.memory.items():
+    for switch, counts in found.memory.items():
         memory.add_row(switch, *map(size, counts))
     screen.print(memory)
     screen.print(
@@ -207,7 +207,7 @@ def _show_dry_run(planned: DryRun, as_json: bool) -> None:
         "workspace come on top; only a GPU tells.",
         soft_wrap=True,
     )
-    if planned.asked:
-        screen.print(f"Refittable: what {planned.asked} answers.")
+    if found.asked:
+        screen.print(f"Refittable: what {found.asked} answers.")
     else:
         screen.print("Refittable was not asked: no TensorRT starts here; pip install 'packnet-deploy[rtx]' brings one.")

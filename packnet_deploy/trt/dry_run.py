@@ -20,7 +20,7 @@ from packnet_deploy.trt.sidecar import SparseLayer
 
 
 @dataclass(frozen=True)
-class PlannedWeight:
+class SwitchedWeight:
     """A weight that changes with the task.
 
     Attributes:
@@ -43,13 +43,13 @@ class DryRun:
         memory: by way of switching, bytes of GPU memory for the weights of 1, 2, ... N tasks.
     """
 
-    weights: tuple[PlannedWeight, ...]
+    weights: tuple[SwitchedWeight, ...]
     asked: str
     memory: Mapping[str, tuple[int, ...]]
 
 
 def dry_run(pack: Pack, options: BuildOptions) -> DryRun:
-    """Plan a refittable engine.
+    """What a refittable engine would be.
 
     Raises:
         UsageError: the pack has no task, or a value does not fit the precision.
@@ -61,7 +61,7 @@ def dry_run(pack: Pack, options: BuildOptions) -> DryRun:
     itemsize = graph.bank.precision.dtype.itemsize
     return DryRun(
         weights=tuple(
-            PlannedWeight(w, w.count * itemsize, w.name not in unmarked if asked else None, w.name in eligible)
+            SwitchedWeight(w, w.count * itemsize, w.name not in unmarked if asked else None, w.name in eligible)
             for w in graph.weights
         ),
         asked=asked,

@@ -77,9 +77,9 @@ def test_a_dry_run_shows_marks_and_memory(packnet: Packnet, here: Path) -> None:
     assert shown.code == 0, shown.err
     assert "fire.expand.weight" in shown.out
     assert "what tensorrt-rtx" in shown.out
-    planned = json.loads(packnet("build", "--dry-run", "--json", "--backend", "tensorrt-rtx").out)
-    assert {one["marked"] for one in planned["weights"]} == {True}
-    assert set(planned["memory"]) == {"refit", "bind", "selector", "none"}
+    found = json.loads(packnet("build", "--dry-run", "--json", "--backend", "tensorrt-rtx").out)
+    assert {one["marked"] for one in found["weights"]} == {True}
+    assert set(found["memory"]) == {"refit", "bind", "selector", "none"}
     assert names(here) == {"golden.pack"}
 
 

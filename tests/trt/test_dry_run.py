@@ -42,9 +42,9 @@ def pack(tmp_path: Path) -> Pack:
 def test_every_weight_that_changes_can_be_refitted(name: str, head: str, size: int, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'packnet-deploy[rtx]'")
     pack = pack_of(tmp_path / "net.pack", torchvision_network(name, head, size, narrow=True), {"only": 0.8})
-    planned = dry_run(pack, BuildOptions(backend="tensorrt-rtx"))
-    assert planned.asked.startswith("tensorrt-rtx ")
-    marks = {one.weight.name: one.marked for one in planned.weights}
+    found = dry_run(pack, BuildOptions(backend="tensorrt-rtx"))
+    assert found.asked.startswith("tensorrt-rtx ")
+    marks = {one.weight.name: one.marked for one in found.weights}
     assert set(marks) == {param.name for param in pack.packable} | HEAD
     assert all(marks.values())
 
@@ -68,8 +68,8 @@ def test_a_tensorrt_that_does_not_start_is_passed_over(pack: Pack, monkeypatch: 
     dead = flavours.Flavour("tensorrt", WithoutDriver())
     monkeypatch.setattr(dry_runs, "load_flavour", lambda name: dead if name == "tensorrt" else load_flavour(name))
     assert dry_run(pack, BuildOptions()).asked.startswith("tensorrt-rtx ")
-    planned = dry_run(pack, BuildOptions(backend="tensorrt"))
-    assert (planned.asked, {one.marked for one in planned.weights}) == ("", {None})
+    found = dry_run(pack, BuildOptions(backend="tensorrt"))
+    assert (found.asked, {one.marked for one in found.weights}) == ("", {None})
 
 
 def test_a_tensorrt_that_does_not_start_says_why(pack: Pack) -> None:
@@ -80,10 +80,10 @@ def test_a_tensorrt_that_does_not_start_says_why(pack: Pack) -> None:
 
 def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: None)
-    planned = dry_run(pack, BuildOptions(precision="fp16"))
-    assert (planned.asked, {one.marked for one in planned.weights}) == ("", {None})
-    assert {one.weight.name: one.bytes for one in planned.weights}["b.weight"] == 2 * 40 * 8
-    assert {name: len(counts) for name, counts in planned.memory.items()} == dict.fromkeys(planned.memory, 3)
+    found = dry_run(pack, BuildOptions(precision="fp16"))
+    assert (found.asked, {one.marked for one in found.weights}) == ("", {None})
+    assert {one.weight.name: one.bytes for one in found.weights}["b.weight"] == 2 * 40 * 8
+    assert {name: len(counts) for name, counts in found.memory.items()} == dict.fromkeys(found.memory, 3)
     bank = engine_graph(pack, BuildOptions(precision="fp16")).bank
     packed, ranks = 2 * (8 * 3 * 9 + 40 * 8), 8 * 3 * 9 + 40 * 8
     own = 2 * (4 * 40 + 4 + 8 + 40)  # a head of four classes and both biases
