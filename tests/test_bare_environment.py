@@ -6,12 +6,26 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from packnet_deploy.cli.app import app
+
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "inspect", "verify", "export", "eval", "bench", "delta", "experiment", "report", "demo")
+
+
+def commands(group: click.Group = app, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command that there is, and every command of a command."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        yield (*names, name)
+        if isinstance(found, click.Group):
+            yield from commands(found, (*names, name))
+
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +70,7 @@ def test_a_bare_environment(wheel: Path, golden_copy: Path, tmp_path: Path) -> N
     assert "ModuleNotFoundError" in absent.stderr, "or this test would show nothing"
     for arguments in (
         ["--help"],
-        *([name, "-h"] for name in COMMANDS),
+        *([*names, "-h"] for names in commands()),
         ["inspect", "golden.pack"],
         ["verify"],
         ["export", "--all-tasks"],

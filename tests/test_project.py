@@ -53,6 +53,13 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
     assert seen > 100
 
 
+def test_no_test_module_imports_another() -> None:
+    """Children that a test starts included: what tests share lies in files that hold no tests."""
+    importing = re.compile(r"^\s*(?:from|import) (test_\w+)", re.MULTILINE)
+    modules = [path for path in (ROOT / "tests").rglob("*.py") if importing.search(path.read_text(encoding="utf-8"))]
+    assert modules == []
+
+
 def test_one_version() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{packnet_deploy.__version__}"\n' in text

@@ -48,19 +48,18 @@ def run_bench(
     models: Mapping[str, Path],
     options: BenchOptions | None = None,
     on_start: Callable[[int, int, Job], None] | None = None,
-    others: Mapping[str, Mapping[str, Path]] | None = None,
 ) -> BenchReport:
-    """Measure each task's ONNX file alone, all of them together, and other ways to serve them.
+    """Measure each task's ONNX file alone, and all of them together.
 
     Args:
-        models, others: as of ``jobs_of_exports``.
+        models: each task's dense file.
         on_start: told, before each job, how many are done, how many there are, and which is next.
 
     Raises:
         PackNetError: see ``jobs_of_exports`` and ``run_job``; the first failure ends the run.
     """
     options = options or BenchOptions()
-    return run_jobs(jobs_of_exports(models, options, others), options, on_start)
+    return run_jobs(jobs_of_exports(models, options), options, on_start)
 
 
 def run_jobs(

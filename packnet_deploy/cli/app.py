@@ -42,6 +42,7 @@ EXTRAS = {
     "torch_pruning": "filters",
     "matplotlib": "train",
     "tomli": "train",
+    "tomli_w": "train",
     "PIL": "images",
     "cuda": "rtx",
 }

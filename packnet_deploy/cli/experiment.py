@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from packnet_deploy.experiments.design import Design, Run
     from packnet_deploy.experiments.folder import ExperimentsFolder
-    from packnet_deploy.experiments.plan import Plan, Run
     from packnet_deploy.experiments.runner import Outcome
 
 DATA_ROOT = "PACKNET_DATA"
@@ -45,22 +45,21 @@ def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, j
     """
     from packnet_deploy.cli.show import console
     from packnet_deploy.errors import CheckFailed, EnvironmentFault
+    from packnet_deploy.experiments.design import design_of, missing_files
     from packnet_deploy.experiments.folder import ExperimentsFolder
-    from packnet_deploy.experiments.plan import missing_files, plan_of
-    from packnet_deploy.experiments.recipe import read_experiment
+    from packnet_deploy.experiments.recipe import read_experiment, recipe_path
     from packnet_deploy.experiments.runner import execute
-    from packnet_deploy.experiments.shipped import recipe_path
 
     screen = console()
     if recipe is None:
         _list_recipes(screen)
         return
     path = recipe_path(recipe)
-    plan = plan_of(read_experiment(path, scale), str(path))
+    design = design_of(read_experiment(path, scale), str(path))
     root = data_root or Path(os.environ.get(DATA_ROOT, "."))
     folder = ExperimentsFolder(out)
-    _list_runs(screen, plan, folder, root)
-    missing = missing_files([run for run in plan.runs if folder.of(run).state != "done"], root)
+    _list_runs(screen, design, folder, root)
+    missing = missing_files([run for run in design.runs if folder.of(run).state != "done"], root)
     if dry_run:
         for name in missing:
             screen.print(f"not there: {name}", soft_wrap=True)
@@ -70,21 +69,21 @@ def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, j
             f"{', '.join(missing[:4])}{' ...' if missing[4:] else ''}: not there; put images and weights under "
             f"--data-root or ${DATA_ROOT} by these names, or change the recipe"
         )
-    folder.write(plan)
-    with _progress(screen, plan, folder) as watcher:
-        outcomes = execute(plan.runs, folder, root, watcher, jobs)
+    folder.write(design)
+    with _progress(screen, design, folder) as watcher:
+        outcomes = execute(design.runs, folder, root, watcher, jobs)
     failed = [outcome for outcome in outcomes if outcome.code != 0]
     if failed:
         raise CheckFailed(
-            f"{len(failed)} of {len(plan.runs)} runs failed, {failed[0].run.name} first; see "
+            f"{len(failed)} of {len(design.runs)} runs failed, {failed[0].run.name} first; see "
             f"{folder.of(failed[0].run).log}, then give the same command again"
         )
-    screen.print(f"all {len(plan.runs)} runs are done; now: packnet report {out}", soft_wrap=True)
+    screen.print(f"all {len(design.runs)} runs are done; now: packnet report {out}", soft_wrap=True)
 
 
 def _list_recipes(screen: Console) -> None:
     from packnet_deploy.cli.show import table
-    from packnet_deploy.experiments.shipped import shipped_recipes
+    from packnet_deploy.experiments.recipe import shipped_recipes
     from packnet_deploy.training.recipe import read_toml
 
     shown = table("recipes", ("name", "scales", "title"), ())
@@ -94,23 +93,24 @@ def _list_recipes(screen: Console) -> None:
     screen.print(shown)
 
 
-def _list_runs(screen: Console, plan: Plan, folder: ExperimentsFolder, root: Path) -> None:
+def _list_runs(screen: Console, design: Design, folder: ExperimentsFolder, root: Path) -> None:
     from packnet_deploy.cli.show import table
+    from packnet_deploy.training.recipe import read_toml
 
-    shown = table(f"{plan.experiment.title} ({plan.experiment.scale})", ("run", "state"), ("epochs",))
+    shown = table(f"{design.experiment.title} ({design.experiment.scale})", ("run", "state"), ("epochs",))
     moved = False
-    for run in plan.runs:
+    for run in design.runs:
         place = folder.of(run)
         epochs = len(place.rows("log.csv"))
         shown.add_row(run.name, place.state, f"{run.epochs}" if place.state == "done" else f"{epochs} of {run.epochs}")
-        moved |= place.state == "done" and place.recipe.read_text("utf-8") != run.recipe(root)
+        moved |= place.state == "done" and read_toml(place.recipe) != run.recipe(root)
     screen.print(shown)
     if moved:
         screen.print("note: some runs were done with images or weights from other folders than those named now")
 
 
-def _progress(screen: Console, plan: Plan, folder: ExperimentsFolder) -> _Lines:
-    todo = [run for run in plan.runs if folder.of(run).state != "done"]
+def _progress(screen: Console, design: Design, folder: ExperimentsFolder) -> _Lines:
+    todo = [run for run in design.runs if folder.of(run).state != "done"]
     done = {run.name: len(folder.of(run).rows("log.csv")) for run in todo}
     return (_Bars if screen.is_terminal else _Lines)(screen, todo, done)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
-
-TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "Path": click.Path(path_type=Path)}
-TUPLES = {"tuple[int, ...]": int, "tuple[str, ...]": str}
 
 
 class GroupedOption(click.Option):
@@ -45,27 +43,38 @@ def flags_of(
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = get_type_hints(options)
         for item in reversed(fields(options)):
-            kind = str(item.type).removesuffix(" | None")
+            kind, several = _one_of(hints[item.name])
             flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
             placed: dict[str, Any] = {"cls": GroupedOption, "heading": (headings or {}).get(item.name, "Options")}
-            if kind in TUPLES:
+            if several:
                 flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default or ()))
                 text = f"{text}; may be repeated" + (f"  [default: {note}]" if note else "")
-                decorator = click.option(flag, item.name, type=TUPLES[kind], multiple=True, help=text, **placed)
-            elif kind == "bool":
+                decorator = click.option(flag, item.name, type=kind, multiple=True, help=text, **placed)
+            elif kind is bool:
                 decorator = click.option(
                     f"{flag}/--no{flag[1:]}", default=item.default, show_default=True, help=text, **placed
                 )
             else:
                 shown = item.default not in (None, "")
+                if kind is Path:
+                    kind = click.Path(path_type=Path)
                 decorator = click.option(
-                    flag, item.name, type=TYPES[kind], default=item.default, show_default=shown, help=text, **placed
+                    flag, item.name, type=kind, default=item.default, show_default=shown, help=text, **placed
                 )
             function = decorator(function)
         return function
 
     return decorate
+
+
+def _one_of(annotation: Any) -> tuple[Any, bool]:
+    """The type of one value of an option, and whether it takes several: int and yes, of ``tuple[int, ...] | None``."""
+    if get_origin(annotation) is UnionType:
+        (annotation,) = (kind for kind in get_args(annotation) if kind is not NoneType)
+    several = get_origin(annotation) is tuple
+    return get_args(annotation)[0] if several else annotation, several
 
 
 def given(context: click.Context, options: type) -> dict[str, Any]:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from packnet_deploy.experiments.analyses import (
+    Summary,
     changes,
     column_errors,
     columns_by_label,
     errors_by_moment,
     errors_by_position,
+    summary,
 )
 from packnet_deploy.experiments.results import MOMENTS, Evidence
-from packnet_deploy.experiments.statistics import Summary, summary
 from packnet_deploy.reports.blocks import Picture
 from packnet_deploy.reports.drawing import COLOURS, save_figure
 
@@ -38,8 +39,8 @@ _NAMES_SHOWN = 40  # layers whose names fit under a figure
 
 def bars(evidence: Evidence) -> list[Picture]:
     """Final errors: tasks along the axis, one bar a column."""
-    columns = [c for c in evidence.plan["columns"] if evidence.trials(c["key"])]
-    tasks = [t for t in evidence.plan["tasks"] if any(_final(evidence, c, t) for c in columns)]
+    columns = [c for c in evidence.design["columns"] if evidence.trials(c["key"])]
+    tasks = [t for t in evidence.design["tasks"] if any(_final(evidence, c, t) for c in columns)]
     if not tasks:
         return []
     figure, (axes,) = _figure(1, height=2.9)
@@ -60,8 +61,8 @@ def bars(evidence: Evidence) -> list[Picture]:
 
 def drift(evidence: Evidence) -> list[Picture]:
     """How far older tasks' errors moved: a panel a task, a line a column."""
-    tasks = evidence.plan["tasks"]
-    columns = [c for c in evidence.plan["columns"] if changes(evidence, c["key"])]
+    tasks = evidence.design["tasks"]
+    columns = [c for c in evidence.design["columns"] if changes(evidence, c["key"])]
     shown = [t for t in tasks if any(t["name"] in changes(evidence, c["key"]) for c in columns)]
     if not shown:
         return []
@@ -85,12 +86,12 @@ def drift(evidence: Evidence) -> list[Picture]:
 
 def order(evidence: Evidence) -> list[Picture]:
     """Errors by place in the order: a panel a column, a line a task."""
-    by_column = {c["label"]: errors_by_position(evidence, c["key"]) for c in evidence.plan["columns"]}
+    by_column = {c["label"]: errors_by_position(evidence, c["key"]) for c in evidence.design["columns"]}
     by_column = {label: e for label, e in by_column.items() if any(len(by_place) > 1 for by_place in e.values())}
     if not by_column:
         return []
     figure, panels = _figure(len(by_column), height=2.7, sharey=True)
-    added = evidence.plan["tasks"][1:]
+    added = evidence.design["tasks"][1:]
     for axes, (label, errors) in zip(panels, by_column.items(), strict=True):
         for i, task in enumerate(added):
             found = {
@@ -110,7 +111,7 @@ def order(evidence: Evidence) -> list[Picture]:
 
 def ratio(evidence: Evidence) -> list[Picture]:
     """Errors before pruning, after it and after retraining: a panel a task, the columns' labels along the axis."""
-    tasks, columns = evidence.plan["tasks"], columns_by_label(evidence)
+    tasks, columns = evidence.design["tasks"], columns_by_label(evidence)
     measured = {t["name"]: [errors_by_moment(evidence, keys, t["name"]) for keys in columns.values()] for t in tasks}
     shown = [t for t in tasks if any(by_moment[m] for by_moment in measured[t["name"]] for m in MOMENTS)]
     if not shown:
@@ -136,9 +137,9 @@ def ratio(evidence: Evidence) -> list[Picture]:
 
 def ownership(evidence: Evidence) -> list[Picture]:
     """Who owns how much of every layer, in each column's first run; columns in which one task owns all are left out."""
-    labels = {task["name"]: task["label"] for task in evidence.plan["tasks"]}
+    labels = {task["name"]: task["label"] for task in evidence.design["tasks"]}
     made = []
-    for column in evidence.plan["columns"]:
+    for column in evidence.design["columns"]:
         trials = evidence.trials(column["key"])
         if not trials or sum(any(layer.owned[i] for layer in trials[0][1].layers) for i in _owners(trials[0][1])) < 2:
             continue

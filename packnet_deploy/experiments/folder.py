@@ -1,6 +1,6 @@
 """An experiments folder: what ``packnet experiment`` keeps in it, and how far each run has come.
 
-DIR/table2-small.json                          a plan: columns, trials, the names of their runs
+DIR/table2-small.json                          a design: columns, trials, the names of their runs
 DIR/runs/packnet-vgg16-cubs-cars-s0-1a2b3c4d/  one run
     recipe.toml                                what ``packnet train`` was given
     tasks.pack, tasks.train/                   what it wrote (``individual``: one pack a task)
@@ -14,12 +14,13 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.experiments.plan import PACK, Plan, Run
+from packnet_deploy.experiments.design import PACK, Design, Run
 from packnet_deploy.pack import Pack
 from packnet_deploy.pack.atomic import TEMP_PREFIX, replacing
 
@@ -74,8 +75,10 @@ class RunFolder:
         except FileNotFoundError:
             return []
 
-    def prepare(self, recipe: str, base: RunFolder | None) -> None:
+    def prepare(self, recipe: Mapping[str, Any], base: RunFolder | None) -> None:
         """Make the folder with its recipe; a new run begins with the pack of ``base``, whose deltas are linked."""
+        import tomli_w
+
         self.path.mkdir(parents=True, exist_ok=True)
         if base is not None and not (self.path / PACK).exists():
             for name in (_TRAIN, PACK):  # the pack last: once it is there, all is
@@ -85,7 +88,7 @@ class RunFolder:
                 shutil.copytree(base.path / name, temp, copy_function=_link)
                 os.replace(temp, target)
         with replacing(self.recipe) as file:
-            file.write(recipe.encode())
+            tomli_w.dump(recipe, file)
 
     def last_words(self) -> str:
         """The error line that the run ended with, or else the last line that it printed."""
@@ -110,14 +113,14 @@ class ExperimentsFolder:
     def of(self, run: Run) -> RunFolder:
         return self.run(run.name)
 
-    def write(self, plan: Plan) -> None:
-        """Keep the plan, so that a report knows what belongs together and what is missing."""
+    def write(self, design: Design) -> None:
+        """Keep the design, so that a report knows what belongs together and what is missing."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path / f"{plan.experiment.name}-{plan.experiment.scale}.json") as file:
-            file.write(json.dumps(plan.to_json(), indent=1, ensure_ascii=False).encode())
+        with replacing(self.path / f"{design.experiment.name}-{design.experiment.scale}.json") as file:
+            file.write(json.dumps(design.to_json(), indent=1, ensure_ascii=False).encode())
 
-    def plans(self) -> list[dict[str, Any]]:
-        """The plans kept here, by name.
+    def designs(self) -> list[dict[str, Any]]:
+        """The designs kept here, by name.
 
         Raises:
             UsageError: there are none.
@@ -126,10 +129,10 @@ class ExperimentsFolder:
         found = []
         for path in sorted(self.path.glob("*.json")):
             try:
-                plan = json.loads(path.read_bytes())
-                found.append({**plan, "file": path.stem, "trials": plan["trials"], "columns": plan["columns"]})
+                design = json.loads(path.read_bytes())
+                found.append({**design, "file": path.stem, "trials": design["trials"], "columns": design["columns"]})
             except (ValueError, TypeError, KeyError) as error:
-                raise ArtefactError(f"{path}: not an experiment's plan; run: packnet experiment, again") from error
+                raise ArtefactError(f"{path}: not an experiment's design; run: packnet experiment, again") from error
         if not found:
             raise UsageError(f"{self.path}: holds no experiments; run: packnet experiment RECIPE --out {self.path}")
         return found

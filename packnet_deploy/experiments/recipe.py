@@ -1,7 +1,7 @@
 """An experiment's recipe: which methods are compared, on which tasks, in which orders, with which seeds (TOML).
 
 Columns say what is compared and hold at every scale; each ``[scale.NAME]`` says on which network and images. The
-whole schema is in docs/experiments.md. Turning it into runs is plan.py.
+whole schema is in docs/experiments.md. Turning it into runs is design.py.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from typing import Any
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
-from packnet_deploy.training.recipe import read_toml
+from packnet_deploy.training.recipe import Kind, checked, read_toml
+
+# train/recipes/ of the tree; a wheel carries the same files as packnet_deploy/experiments/recipes/.
+_PLACES = (Path(__file__).parents[2] / "train" / "recipes", Path(__file__).parent / "recipes")
 
 VIEWS = ("table", "bars", "paired", "drift", "order", "ratio", "ownership")
 MOST_ORDERS = 720  # six added tasks in every order; more is a slip
 ORDERS = ("given", "each", "all", "none")
 BY_ORDER = "by order"  # in place of seeds: the first order with seed 0, the second with 1, ...
-_PLANNED = ("task", "data", "pack", "seed")  # set by the plan, not as options
-_OPTIONS = tuple(f.name for f in fields(TrainOptions) if f.name not in _PLANNED)
-_ANY = object()
+_BY_DESIGN = ("task", "data", "pack", "seed")  # set by the design, not as options
+_OPTIONS = tuple(f.name for f in fields(TrainOptions) if f.name not in _BY_DESIGN)
+_TEXT, _LIST, _TABLE = Kind(str, "a text"), Kind(list, "a list"), Kind(dict, "a table")
+_ANY = Kind(Any, "anything")  # looked at where it is used
+_TRAINING = dict.fromkeys(_OPTIONS, _ANY)
 
 Table = Mapping[str, Any]
 Order = tuple[str, ...]
@@ -93,21 +98,21 @@ def read_experiment(path: Path, scale: str) -> Experiment:
         UsageError: something in it is unknown, missing or of the wrong kind; says where.
     """
     where = str(path)
-    document = _checked(
+    document = checked(
         read_toml(path, "experiment recipe"),
         where,
-        {"title": str, "about": str, "paper": str, "views": list, "column": dict, "scale": dict},
+        {"title": _TEXT, "about": _TEXT, "paper": _TEXT, "views": _LIST, "column": _TABLE, "scale": _TABLE},
         needed=("title", "column", "scale"),
     )
     scales = document["scale"]
     if scale not in scales:
         raise UsageError(f"{where}: no scale {scale!r}; it has: {', '.join(scales)}")
     here = f"{where}: [scale.{scale}]"
-    chosen = _checked(
+    chosen = checked(
         scales[scale],
         here,
-        {"about": str, "tasks": list, "orders": _ANY, "seeds": _ANY, "columns": list}
-        | {"options": dict, "task": dict, "column": dict},
+        {"about": _TEXT, "tasks": _LIST, "orders": _ANY, "seeds": _ANY, "columns": _LIST}
+        | {"options": _TABLE, "task": _TABLE, "column": _TABLE},
         needed=("tasks", "task"),
     )
     tasks = _tasks(chosen, here)
@@ -121,7 +126,7 @@ def read_experiment(path: Path, scale: str) -> Experiment:
         about="\n\n".join(text.strip() for text in (document.get("about", ""), chosen.get("about", "")) if text),
         paper=document.get("paper", ""),
         views=views,
-        common=_checked(chosen.get("options", {}), f"{here} options", dict.fromkeys(_OPTIONS, _ANY)),
+        common=checked(chosen.get("options", {}), f"{here} options", _TRAINING),
         tasks=tasks,
         columns=_columns(document["column"], chosen, tasks, where, scale),
     )
@@ -133,8 +138,8 @@ def _tasks(scale: Table, where: str) -> tuple[Task, ...]:
         raise UsageError(f"{where} tasks: expected the first task and one or more that are added, got {len(names)}")
     made = []
     for name in names:
-        kinds = {"label": str, "data": str} | dict.fromkeys(_OPTIONS, _ANY)
-        table = _checked(scale["task"][name], f"{where} task.{name}", kinds)
+        kinds = {"label": _TEXT, "data": _TEXT} | _TRAINING
+        table = checked(scale["task"][name], f"{where} task.{name}", kinds)
         options = {key: value for key, value in table.items() if key not in ("label", "data")}
         made.append(Task(name, table.get("label", name), table.get("data"), options))
     if _is_network(first := made[0]):
@@ -165,13 +170,13 @@ def _columns(tables: Table, scale: Table, tasks: Sequence[Task], where: str, sca
     changes = scale.get("column", {})
     _names(list(changes), tables, f"{where}: [scale.{scale_name}.column]", "columns")
     chosen = _names(scale.get("columns", list(tables)), tables, f"{where}: [scale.{scale_name}] columns", "columns")
-    kinds = {"label": str, "group": str, "first": dict, "added": dict, "orders": _ANY, "seeds": _ANY}
-    kinds |= dict.fromkeys(_OPTIONS, _ANY)
+    kinds = {"label": _TEXT, "group": _TEXT, "first": _TABLE, "added": _TABLE, "orders": _ANY, "seeds": _ANY}
+    kinds |= _TRAINING
     made = []
     for key in chosen:
         here = f"{where}: column.{key}"
-        table = dict(_checked(tables[key], here, kinds))
-        change = _checked(changes.get(key, {}), f"{where}: scale.{scale_name}.column.{key}", kinds)
+        table = checked(tables[key], here, kinds)
+        change = checked(changes.get(key, {}), f"{where}: scale.{scale_name}.column.{key}", kinds)
         first, later = (table.pop(part, {}) | change.get(part, {}) for part in ("first", "added"))
         if is_network:
             _left_to_training(first, f"{here}.first")
@@ -186,8 +191,8 @@ def _columns(tables: Table, scale: Table, tasks: Sequence[Task], where: str, sca
                 label=table.get("label", key),
                 group=table.get("group", ""),
                 options={name: value for name, value in table.items() if name in _OPTIONS},
-                first=_checked(first, f"{here}.first", dict.fromkeys(_OPTIONS, _ANY)),
-                added=_checked(later, f"{here}.added", dict.fromkeys(_OPTIONS, _ANY)),
+                first=checked(first, f"{here}.first", _TRAINING),
+                added=checked(later, f"{here}.added", _TRAINING),
                 trials=_with_seeds(orders, table["seeds"], f"{here}: seeds"),
             )
         )
@@ -234,17 +239,21 @@ def _names(names: list[Any], known: Sequence[str] | Table, where: str, what: str
     return names
 
 
-def _checked(table: Any, where: str, kinds: Mapping[str, Any], needed: Sequence[str] = ()) -> dict[str, Any]:
-    """The table, every key known and of its kind (``_ANY``: checked where it is used), the needed ones there."""
-    if not isinstance(table, dict):
-        raise UsageError(f"{where}: expected a table, got {table!r}")
-    for key, value in table.items():
-        if key not in kinds:
-            raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(kinds)}")
-        if kinds[key] is not _ANY and not isinstance(value, kinds[key]):
-            named = {str: "a text", list: "a list", dict: "a table"}[kinds[key]]
-            raise UsageError(f"{where}: {key}: expected {named}, got {value!r}")
-    for key in needed:
-        if key not in table:
-            raise UsageError(f"{where}: {key} is missing")
-    return table
+def shipped_recipes() -> dict[str, Path]:
+    """Name to file, sorted by name."""
+    found = {path.stem: path for place in _PLACES for path in place.glob("*.toml")}
+    return dict(sorted(found.items()))
+
+
+def recipe_path(asked: str) -> Path:
+    """A file's path, or the name of a recipe that came with the package.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if asked.endswith(".toml") or Path(asked).is_file():
+        return Path(asked)
+    if (path := shipped_recipes().get(asked)) is None:
+        known = ", ".join(shipped_recipes()) or "none here"
+        raise UsageError(f"{asked}: expected a recipe's file or the name of one of: {known}")
+    return path

@@ -33,7 +33,7 @@ def write_report(folder: Path, output: Path) -> list[Path]:
     if output.suffix != ".html":
         raise UsageError(f"-o {output}: expected a name that ends in .html, or a folder")
     kept = ExperimentsFolder(folder)
-    sections = [section_of(gather(kept, plan), plan["file"]) for plan in kept.plans()]
+    sections = [section_of(gather(kept, design), design["file"]) for design in kept.designs()]
     if any(section.name == output.stem for section in sections):
         raise UsageError(f"-o {output}: that is the name of one experiment's own report; choose another")
     combined = sections[0].title if len(sections) == 1 else "Experiments"
@@ -56,19 +56,19 @@ def write_report(folder: Path, output: Path) -> list[Path]:
 
 def section_of(evidence: Evidence, name: str) -> Section:
     """One experiment's section: what it is, what is missing, and its views."""
-    plan = evidence.plan
-    paper = paper_figures(plan["paper"])
-    beside = paper if plan["scale"] == PAPER_SCALE else PaperFigures()
-    blocks: list[Block] = [Text(text) for text in plan["about"].split("\n\n") if text.strip()]
+    design = evidence.design
+    paper = paper_figures(design["paper"])
+    beside = paper if design["scale"] == PAPER_SCALE else PaperFigures()
+    blocks: list[Block] = [Text(text) for text in design["about"].split("\n\n") if text.strip()]
     blocks.append(Text(_provenance(evidence)))
     if evidence.missing:
         blocks.append(Text(_incomplete(evidence), warning=True))
     blocks += [Text(line, warning=True) for line in _warned(evidence)]
-    for view in plan["views"]:
+    for view in design["views"]:
         blocks += _view(view, evidence, beside)
     if beside is not paper:
         blocks += tables.paper_table(evidence, paper)
-    return Section(name, f"{plan['title']} ({plan['scale']} scale)", tuple(blocks))
+    return Section(name, f"{design['title']} ({design['scale']} scale)", tuple(blocks))
 
 
 def _view(view: str, evidence: Evidence, paper: PaperFigures) -> list[Block]:
@@ -90,17 +90,17 @@ _VIEWS: dict[str, tuple[list[Callable[[Evidence], list[Picture]]], list[Callable
 
 
 def _provenance(evidence: Evidence) -> str:
-    plan = evidence.plan
+    design = evidence.design
     images = "; ".join(
-        f"{task['label']}: {task['data'] or 'no images, the network as it is'}" for task in plan["tasks"]
+        f"{task['label']}: {task['data'] or 'no images, the network as it is'}" for task in design["tasks"]
     )
     minutes = sum(result.seconds for result in evidence.results.values()) / 60
-    command = f"packnet experiment {plan['experiment']} --scale {plan['scale']}"
+    command = f"packnet experiment {design['experiment']} --scale {design['scale']}"
     return f"`{command}`: {len(evidence.results)} runs done, {minutes:,.1f} min of training in all. Images: {images}."
 
 
 def _incomplete(evidence: Evidence) -> str:
-    missing, names = evidence.missing, dict.fromkeys(trial["run"] for trial in evidence.plan["trials"])
+    missing, names = evidence.missing, dict.fromkeys(trial["run"] for trial in evidence.design["trials"])
     listed = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if missing[6:] else "")
     return f"Incomplete: {len(missing)} of {len(names)} runs are missing ({listed}); the same command runs them."
 

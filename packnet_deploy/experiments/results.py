@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
-from packnet_deploy.experiments.sizes import file_bytes, paper_bytes
+from packnet_deploy.experiments.paper import paper_bytes
 from packnet_deploy.pack import LayerCapacity, Pack
+from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
 from packnet_deploy.training.report import warnings_of
 
 MOMENTS = ("trained", "pruned", "retrained")
@@ -53,45 +54,45 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Evidence:
-    """An experiment's plan beside the results of those of its runs that are done."""
+    """An experiment's design beside the results of those of its runs that are done."""
 
-    plan: Mapping[str, Any]
+    design: Mapping[str, Any]
     results: Mapping[str, RunResult]
 
     @property
     def missing(self) -> list[str]:
         """Names of the runs that are not done, each once."""
-        names = dict.fromkeys(trial["run"] for trial in self.plan["trials"])
+        names = dict.fromkeys(trial["run"] for trial in self.design["trials"])
         return [name for name in names if name not in self.results]
 
     def trials(self, column: str) -> list[tuple[Mapping[str, Any], RunResult]]:
         """The column's trials that are done, with their results."""
         return [
             (trial, self.results[trial["run"]])
-            for trial in self.plan["trials"]
+            for trial in self.design["trials"]
             if trial["column"] == column and trial["run"] in self.results
         ]
 
     def source(self, trial: Mapping[str, Any], task: str) -> str:
         """Which training a trial's figures for ``task`` come from; the first task's may serve many trials."""
-        return str(trial["first"] if task == self.plan["tasks"][0]["name"] else trial["run"])
+        return str(trial["first"] if task == self.design["tasks"][0]["name"] else trial["run"])
 
-    def planned(self, column: str, task: str) -> int:
+    def trainings(self, column: str, task: str) -> int:
         """How many trainings of this task the column has in all."""
-        first = self.plan["tasks"][0]["name"]
-        mine = [t for t in self.plan["trials"] if t["column"] == column and task in (first, *t["order"])]
+        first = self.design["tasks"][0]["name"]
+        mine = [t for t in self.design["trials"] if t["column"] == column and task in (first, *t["order"])]
         return len({self.source(trial, task) for trial in mine})
 
 
-def gather(folder: ExperimentsFolder, plan: Mapping[str, Any]) -> Evidence:
-    """Read the results of a plan's runs that are done."""
-    methods = {column["key"]: column["method"] for column in plan["columns"]}
+def gather(folder: ExperimentsFolder, design: Mapping[str, Any]) -> Evidence:
+    """Read the results of a design's runs that are done."""
+    methods = {column["key"]: column["method"] for column in design["columns"]}
     results: dict[str, RunResult] = {}
-    for trial in plan["trials"]:
+    for trial in design["trials"]:
         run = folder.run(trial["run"])
         if trial["run"] not in results and run.state == "done":
             results[trial["run"]] = read_run(run, methods[trial["column"]])
-    return Evidence(plan, results)
+    return Evidence(design, results)
 
 
 def read_run(run: RunFolder, method: str) -> RunResult:
@@ -115,6 +116,12 @@ def read_run(run: RunFolder, method: str) -> RunResult:
         paper_bytes=sum(paper_bytes(pack, by_filter=method == "filter-pruning") for pack in packs),
         seconds=float(run.finished()["seconds"]),
     )
+
+
+def file_bytes(pack: Pack) -> int:
+    """Bytes of all files of the pack: deltas, graph, manifest."""
+    others = sum((pack.path / name).stat().st_size for name in (GRAPH_FILE, MANIFEST_FILE))
+    return others + sum(entry.bytes for entry in pack.tasks)
 
 
 def _stages(run: RunFolder) -> dict[str, dict[str, Errors]]:

@@ -1,4 +1,4 @@
-"""Running what is missing: each run a child process, some at a time, the order as planned.
+"""Running what is missing: each run a child process, some at a time, in the design's order.
 
 A child that fails is reported and the others go on. An interruption reaches every child, which keeps a checkpoint and
 ends; the same command goes on from there. Showing progress is the command's business (``Watcher``).
@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Protocol
 
 from packnet_deploy import __version__
+from packnet_deploy.experiments.design import Run
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
-from packnet_deploy.experiments.plan import Run
 
 TRAINER = (sys.executable, "-m", "packnet_deploy", "train")
 GRACE_SECONDS = 60.0  # for a child to write its checkpoint when it is told to stop

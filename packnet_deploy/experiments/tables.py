@@ -13,10 +13,10 @@ from packnet_deploy.experiments.analyses import (
     differences,
     errors_by_moment,
     errors_by_position,
+    summary,
 )
 from packnet_deploy.experiments.paper import PaperFigures
 from packnet_deploy.experiments.results import MOMENTS, Errors, Evidence
-from packnet_deploy.experiments.statistics import summary
 from packnet_deploy.reports.blocks import Cell, Head, Row, Table
 
 NONE = "-"
@@ -26,15 +26,15 @@ MB = 1e6
 
 def main_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """The paper's shape: a row for each task, a column for each method, sizes below."""
-    plan = evidence.plan
-    columns = plan["columns"]
+    design = evidence.design
+    columns = design["columns"]
     rows = []
-    for task in plan["tasks"]:
+    for task in design["tasks"]:
         cells = []
         for column in columns:
-            planned = evidence.planned(column["key"], task["name"]) if task["data"] else 0
+            wanted = evidence.trainings(column["key"], task["name"]) if task["data"] else 0
             errors = column_errors(evidence, column["key"], task["name"])
-            cell = _errors(errors, planned, paper.cell("table", column["key"], task["name"]))
+            cell = _errors(errors, wanted, paper.cell("table", column["key"], task["name"]))
             cells.append(cell if task["data"] else replace(cell, note="no images"))
         rows.append(Row(task["label"], tuple(cells)))
     rows.append(Row("Size of the files, MB", tuple(_sizes(evidence, c, "file_bytes", paper) for c in columns), True))
@@ -48,9 +48,9 @@ def main_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
 
 def paired_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """Every column against the individual networks of its group, task by task, run by run."""
-    labels, columns = _labels(evidence), evidence.plan["columns"]
+    labels, columns = _labels(evidence), evidence.design["columns"]
     alone = {column["group"]: column["key"] for column in columns if column["method"] == "individual"}
-    rows, tasks = [], [task["name"] for task in evidence.plan["tasks"][1:]]
+    rows, tasks = [], [task["name"] for task in evidence.design["tasks"][1:]]
     for column in columns:
         other = alone.get(column["group"], column["key"])
         if other == column["key"] or not (by_task := differences(evidence, column["key"], other)):
@@ -72,7 +72,7 @@ def paired_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
 def drift_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """How far the errors of older tasks moved as tasks were added, by method."""
     labels = _labels(evidence)
-    by_column = {column["label"]: changes(evidence, column["key"]) for column in evidence.plan["columns"]}
+    by_column = {column["label"]: changes(evidence, column["key"]) for column in evidence.design["columns"]}
     most = max((k for moved in by_column.values() for by_added in moved.values() for k in by_added), default=0)
     if not most:
         return []
@@ -91,9 +91,9 @@ def order_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """Errors by a task's place among the added tasks; a table for each column that was trained in several orders."""
     made = []
     labels = _labels(evidence)
-    for column in evidence.plan["columns"]:
+    for column in evidence.design["columns"]:
         errors = errors_by_position(evidence, column["key"])
-        places = range(1, len(evidence.plan["tasks"]))
+        places = range(1, len(evidence.design["tasks"]))
         if all(len(by_place) < 2 for by_place in errors.values()):
             continue
         rows = tuple(
@@ -114,7 +114,7 @@ def ratio_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """Test errors before pruning, after pruning and after retraining, by the columns' labels."""
     columns = columns_by_label(evidence)
     rows = []
-    for task in evidence.plan["tasks"]:
+    for task in evidence.design["tasks"]:
         by_label = [errors_by_moment(evidence, keys, task["name"]) for keys in columns.values()]
         if not any(errors for by_moment in by_label for errors in by_moment.values()):
             continue
@@ -134,7 +134,7 @@ def ratio_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
 def paper_table(evidence: Evidence, paper: PaperFigures) -> list[Table]:
     """The paper's figures alone, for a scale at which they cannot stand beside ours."""
     made = []
-    columns = {column["key"]: column["label"] for column in evidence.plan["columns"]}
+    columns = {column["key"]: column["label"] for column in evidence.design["columns"]}
     for view, by_column in paper.views.items():
         there = {row for texts in by_column.values() for row in texts}
         rows = [row for row in _PAPER_ROWS if row in there]
@@ -152,15 +152,15 @@ _PAPER_ROWS = {"imagenet": "ImageNet", "places365": "Places365", "cubs": "CUBS",
 _PAPER_ROWS |= {"flowers": "Flowers", "size_paper": "Size, MB"}
 
 
-def _errors(errors: list[Errors], planned: int | None, paper: str) -> Cell:
-    """The cell of some runs' errors; ``planned`` is shown where fewer are done."""
+def _errors(errors: list[Errors], wanted: int | None, paper: str) -> Cell:
+    """The cell of some runs' errors; ``wanted`` is shown where fewer are done."""
     found = summary(100 * e.top1 for e in errors)
     if found is None:
-        return Cell(NONE, f"n = 0 of {planned}" if planned else "", paper)
+        return Cell(NONE, f"n = 0 of {wanted}" if wanted else "", paper)
     fifth = summary(100 * e.top5 for e in errors)
     assert fifth is not None
-    short = planned is not None and found.n < planned
-    counted = f"n = {found.n} of {planned}" if short else f"n = {found.n}"
+    short = wanted is not None and found.n < wanted
+    counted = f"n = {found.n} of {wanted}" if short else f"n = {found.n}"
     return Cell(f"{found.mean:.2f} ({fifth.mean:.2f})", f"{_spread(found.spread)}{counted}", paper)
 
 
@@ -198,7 +198,7 @@ def _heads(columns: list[Mapping[str, Any]]) -> tuple[Head, ...]:
 
 
 def _labels(evidence: Evidence) -> dict[str, str]:
-    return {task["name"]: task["label"] for task in evidence.plan["tasks"]}
+    return {task["name"]: task["label"] for task in evidence.design["tasks"]}
 
 
 def _ordinal(place: int) -> str:

@@ -7,22 +7,23 @@ fields of :class:`~packnet_deploy.training.options.TrainOptions`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.training.options import TrainOptions
 
 QUICKSTART_RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "Path": (str, Path),
-}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a key of a table may hold: a type, and how a message calls it."""
+
+    annotation: Any
+    words: str
 
 
 def read_toml(path: Path, what: str = "recipe") -> dict[str, Any]:
@@ -65,12 +66,14 @@ def tasks_from(document: Mapping[str, Any], where: str, **overrides: Any) -> lis
     tables = document.get("task", [])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where}: expected one [[task]] table for each task, got none")
-    common = _checked(common, where)
+    kinds = _kinds()
+    common = checked(common, where, kinds)
     chosen: list[TrainOptions] = []
     for number, table in enumerate(tables, start=1):
         here = f"{where}: [[task]] {number}"
-        values = _checked({"task": table.get("name"), **{k: v for k, v in table.items() if k != "name"}}, here)
-        if not values["task"]:
+        named = {"task" if key == "name" else key: value for key, value in table.items()}
+        values = checked(named, here, kinds)
+        if not values.get("task"):
             raise UsageError(f"{here}: it has no name")
         if not is_task_name(values["task"]) or any(values["task"] == other.task for other in chosen):
             raise UsageError(
@@ -104,26 +107,46 @@ def from_json(document: Mapping[str, Any], where: str) -> TrainOptions:
     Raises:
         UsageError: an unknown key or a wrong type.
     """
-    return replace(TrainOptions(), **_checked(document, where))
+    return replace(TrainOptions(), **checked(document, where, _kinds()))
 
 
-def _checked(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The table's values, each known and of its field's type."""
-    known = {f.name: str(f.type) for f in fields(TrainOptions)}
-    checked = {}
+def checked(table: Any, where: str, kinds: Mapping[str, Kind], needed: Sequence[str] = ()) -> dict[str, Any]:
+    """What a table of TOML or JSON holds, each value as its key's kind has it: lists as tuples, say, where they are.
+
+    Raises:
+        UsageError: it is no table, a key is unknown or not of its kind, or one of the ``needed`` is missing.
+    """
+    import msgspec  # which the flags alone can do without
+
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{where}: expected a table, got {table!r}")
+    found = {}
     for key, value in table.items():
-        if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
-        kind = known[key].removesuffix(" | None")
-        one = kind.removeprefix("tuple[").removesuffix(", ...]")
-        several = kind != one and isinstance(value, list | tuple)
-        fits = value is None or ((kind == one or several) and all(_is(v, one) for v in (value if several else [value])))
-        if not fits:
-            expected = known[key] if kind == one else f"a list of {one}"
-            raise UsageError(f"{where}: {key}: expected {expected}, got {value!r}")
-        checked[key] = tuple(value) if several else Path(value) if kind == "Path" and value is not None else value
-    return checked
+        if key not in kinds:
+            raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(kinds)}")
+        try:
+            found[key] = msgspec.convert(value, kinds[key].annotation, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{where}: {key}: expected {kinds[key].words}, got {value!r}") from error
+    for key in needed:
+        if key not in found:
+            raise UsageError(f"{where}: {key} is missing")
+    return found
 
 
-def _is(value: Any, kind: str) -> bool:
-    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+def _path(kind: type, value: Any) -> Path:
+    """The one type of options that neither TOML nor JSON knows."""
+    if kind is not Path or not isinstance(value, str | Path):
+        raise TypeError(f"expected a path, got {value!r}")
+    return Path(value)
+
+
+def _kinds() -> dict[str, Kind]:
+    """The options' own: ``tuple[int, ...] | None`` is "a list of int", anything else is called as it is annotated."""
+    hints = get_type_hints(TrainOptions)
+    kinds = {}
+    for field in fields(TrainOptions):
+        one = str(field.type).removesuffix(" | None").removeprefix("tuple[").removesuffix(", ...]")
+        words = f"a list of {one}" if "tuple[" in str(field.type) else str(field.type)
+        kinds[field.name] = Kind(hints[field.name], words)
+    return kinds

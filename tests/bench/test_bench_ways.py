@@ -13,7 +13,7 @@ from packnet_deploy.bench.job import WAYS, jobs_of_exports
 from packnet_deploy.bench.memory import available_bytes
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.report import REPEATED, Latency, Measurement
-from packnet_deploy.bench.run import run_bench
+from packnet_deploy.bench.run import run_jobs
 from packnet_deploy.bench.table import bench_tables
 from packnet_deploy.bench.timing import Timing
 from packnet_deploy.bench.ways import Way, recommend, ways_of
@@ -128,7 +128,8 @@ def test_all_ways_of_a_pack_in_their_real_processes(golden: Path, tmp_path: Path
     jobs = jobs_of_exports(dense, options, others)
     assert [job.way for job in jobs] == ["separate", "separate", "together", "shared", "mapped", "selector"]
     assert [len(job.files) for job in jobs] == [1, 1, 2, 4, 4, 1]
-    report = run_bench(dense, dataclasses.replace(options, batch_sizes=(1,)), others=others)
+    options = dataclasses.replace(options, batch_sizes=(1,))
+    report = run_jobs(jobs_of_exports(dense, options, others), options)
     assert [m.switch_ms is not None for m in report.measurements] == [False, False, True, True, True, True]
     of_onnxruntime = ["reload", "together", "shared", "mapped", "selector"]
     assert [way.name for way in ways_of(report.measurements)] == of_onnxruntime

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from native import SOURCE, Toolchain
 from pack_worlds import World, make_world
-from test_pack_fuzz import mutated
+from vandalism import mutated
 
 import packnet_deploy
 from packnet_deploy.errors import PackNetError

@@ -1,4 +1,4 @@
-"""A recipe to change, and running its plan by the stand-in trainer."""
+"""A recipe to change, and running its design by the stand-in trainer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import stand_in_trainer
 
+from packnet_deploy.experiments.design import Design, Run
 from packnet_deploy.experiments.folder import ExperimentsFolder
-from packnet_deploy.experiments.plan import Plan, Run
 from packnet_deploy.experiments.runner import Outcome, execute
 
 STAND_IN = (sys.executable, stand_in_trainer.__file__)
@@ -63,7 +63,7 @@ class Quiet:
         self.lines.append(f"ended {outcome.run.name} {outcome.code}")
 
 
-def run_all(plan: Plan, out: ExperimentsFolder, runs: int | None = None) -> list[Outcome]:
-    """Run a plan's first ``runs`` runs by the stand-in, and keep the plan."""
-    out.write(plan)
-    return execute(plan.runs[:runs], out, Path(), Quiet(), jobs=2, trainer=STAND_IN)
+def run_all(design: Design, out: ExperimentsFolder, runs: int | None = None) -> list[Outcome]:
+    """Run a design's first ``runs`` runs by the stand-in, and keep the design."""
+    out.write(design)
+    return execute(design.runs[:runs], out, Path(), Quiet(), jobs=2, trainer=STAND_IN)

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from comparison import RECIPE
 
+from packnet_deploy.experiments.design import Design, design_of
 from packnet_deploy.experiments.folder import ExperimentsFolder
-from packnet_deploy.experiments.plan import Plan, plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 
 
 @pytest.fixture
-def planned(tmp_path: Path) -> Callable[..., Plan]:
-    """``planned(text, scale)``: the plan of a recipe's text, under the name ``comparison``."""
+def designed(tmp_path: Path) -> Callable[..., Design]:
+    """``designed(text, scale)``: the design of a recipe's text, under the name ``comparison``."""
 
-    def make(text: str = RECIPE, scale: str = "small") -> Plan:
+    def make(text: str = RECIPE, scale: str = "small") -> Design:
         path = tmp_path / "comparison.toml"
         path.write_text(text)
-        return plan_of(read_experiment(path, scale), path.name)
+        return design_of(read_experiment(path, scale), path.name)
 
     return make
 

@@ -22,21 +22,21 @@ FALLING, RISING = (0.9, 0.5, 0.3, 0.02), (0.01, 0.05, 0.4, 0.97)
 
 def evidence(errors: tuple[float, ...], columns: int = 2, data: bool = True) -> Evidence:
     """Three tasks added to a first one in two orders, with as many ``columns``; and the first alone in one more."""
-    plan: dict[str, Any] = {
+    design: dict[str, Any] = {
         "tasks": [{"name": t, "label": t.title(), "data": "x" if data or t != "imagenet" else None} for t in TASKS],
         "columns": [{"key": f"c{i}", "label": f"0.{i}", "group": "", "method": "lwf"} for i in range(columns)],
         "trials": [],
     }
-    plan["columns"].append({"key": "first", "label": "0.1", "group": "first", "method": "packnet"})
+    design["columns"].append({"key": "first", "label": "0.1", "group": "first", "method": "packnet"})
     results = {}
     for i in range(columns):
         for k, order in enumerate((TASKS[1:], TASKS[:0:-1])):
             run = f"{i}-{k}"
-            plan["trials"].append({"column": f"c{i}", "order": list(order), "seed": k, "run": run, "first": run})
+            design["trials"].append({"column": f"c{i}", "order": list(order), "seed": k, "run": run, "first": run})
             results[run] = result((TASKS[0], *order), dict(zip(TASKS, errors, strict=True)), i, k)
-    plan["trials"].append({"column": "first", "order": [], "seed": 0, "run": "alone", "first": "alone"})
+    design["trials"].append({"column": "first", "order": [], "seed": 0, "run": "alone", "first": "alone"})
     results["alone"] = result(TASKS[:1], dict(zip(TASKS, errors, strict=True)), 0, 0)
-    return Evidence(plan, results)
+    return Evidence(design, results)
 
 
 def result(order: tuple[str, ...], error: dict[str, float], column: int, k: int) -> RunResult:
@@ -106,6 +106,6 @@ def test_the_first_tasks_curve_is_of_the_runs_in_which_it_stands_alone(
 
 def test_a_task_without_images_has_no_panel(drawn: Callable[[Draw, Evidence], list[Figure]]) -> None:
     found = evidence(RISING)
-    without = [trial for trial in found.plan["trials"] if trial["order"]]
-    (figure,) = drawn(figures.ratio, Evidence({**found.plan, "trials": without}, found.results))
+    without = [trial for trial in found.design["trials"] if trial["order"]]
+    (figure,) = drawn(figures.ratio, Evidence({**found.design, "trials": without}, found.results))
     assert [axes.get_title() for axes in figure.axes] == ["Birds", "Cars", "Flowers"]

@@ -1,4 +1,4 @@
-"""Recipes: what they say, what is refused, and that every shipped one is a valid plan at all its scales."""
+"""Recipes: what they say, what is refused, and that every shipped one is a valid design at all its scales."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import pytest
 from comparison import RECIPE
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.experiments.plan import Plan, Trial, plan_of
-from packnet_deploy.experiments.recipe import read_experiment
-from packnet_deploy.experiments.shipped import recipe_path, shipped_recipes
+from packnet_deploy.experiments.design import Design, Trial, design_of
+from packnet_deploy.experiments.recipe import read_experiment, recipe_path, shipped_recipes
 from packnet_deploy.training.methods import method_of
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import tasks_from
 from packnet_deploy.training.stages import Prune, stages
 
-Planned = Callable[..., Plan]
+Designed = Callable[..., Design]
 NAMES = ("fig2-lwf-drift", "fig3-order", "fig4-ratio", "fig5-layers", "table2", "table3", "table4", "table5", "table6")
 
 
-def test_columns_orders_and_seeds_give_the_trials(planned: Planned) -> None:
-    trials = [(t.column, t.order, t.seed) for t in planned().trials]
+def test_columns_orders_and_seeds_give_the_trials(designed: Designed) -> None:
+    trials = [(t.column, t.order, t.seed) for t in designed().trials]
     both = [("birds", "cars"), ("cars", "birds")]
     assert trials == [
         *(("packnet-75", order, seed) for order in both for seed in (0, 1)),
@@ -32,39 +31,39 @@ def test_columns_orders_and_seeds_give_the_trials(planned: Planned) -> None:
     ]
 
 
-def test_each_adds_every_task_alone(planned: Planned) -> None:
-    plan = planned(RECIPE.replace('orders = "all"', 'orders = "each"'))
-    assert {t.order for t in plan.trials if t.column == "lwf"} == {("birds",), ("cars",)}
+def test_each_adds_every_task_alone(designed: Designed) -> None:
+    design = designed(RECIPE.replace('orders = "all"', 'orders = "each"'))
+    assert {t.order for t in design.trials if t.column == "lwf"} == {("birds",), ("cars",)}
 
 
-def test_a_column_wins_over_the_task_and_its_scale_over_the_column(planned: Planned) -> None:
+def test_a_column_wins_over_the_task_and_its_scale_over_the_column(designed: Designed) -> None:
     text = RECIPE.replace('label = "PackNet"', "lr = 0.5\nepochs = 7\nfirst = { lr = 0.25, prune_rate = 0.5 }")
     text += "lr = 0.125\n[scale.small.column.packnet-75]\nepochs = 8\nfirst = { prune_rate = 0.6 }\n"
-    first, second, third = planned(text).trials[0].run.tasks
+    first, second, third = designed(text).trials[0].run.tasks
     assert (first["lr"], first["epochs"], first["prune_rate"]) == (0.25, 8, 0.6)
     assert (second["lr"], second["epochs"], third["lr"]) == (0.5, 8, 0.5)
     assert "prune_rate" not in second
 
 
-def test_what_a_column_says_of_added_tasks_leaves_the_first_alone(planned: Planned) -> None:
+def test_what_a_column_says_of_added_tasks_leaves_the_first_alone(designed: Designed) -> None:
     text = RECIPE.replace('label = "PackNet"', "added = { epochs = 3, prune_rate = 0.0 }")
     text += "[scale.small.column.packnet-75.added]\nepochs = 4\n"
-    first, *added = planned(text).trials[0].run.tasks
-    assert first == planned().trials[0].run.tasks[0]
+    first, *added = designed(text).trials[0].run.tasks
+    assert first == designed().trials[0].run.tasks[0]
     assert [(task["epochs"], task["prune_rate"]) for task in added] == [(4, 0.0)] * 2
 
 
-def test_seeds_by_order_give_every_order_one_of_its_own(planned: Planned) -> None:
-    plan = planned(RECIPE.replace("seeds = [0, 1]", 'seeds = "by order"'))
-    packed = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in plan.trials if t.column == "packnet-75"]
+def test_seeds_by_order_give_every_order_one_of_its_own(designed: Designed) -> None:
+    design = designed(RECIPE.replace("seeds = [0, 1]", 'seeds = "by order"'))
+    packed = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in design.trials if t.column == "packnet-75"]
     assert packed == [(("birds", "cars"), 0, 0), (("cars", "birds"), 1, 0)], "the first task is one for all"
-    alone = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in plan.trials if t.column == "lwf"]
+    alone = [(t.order, t.seed, t.run.tasks[0]["seed"]) for t in design.trials if t.column == "lwf"]
     assert alone == [(("birds", "cars"), 0, 0), (("cars", "birds"), 1, 1)]
 
 
-def test_a_first_task_alone_is_a_trial_of_its_own(planned: Planned) -> None:
-    plan = planned(RECIPE.replace('label = "PackNet"', 'label = "PackNet"\norders = "none"'))
-    alone = [t for t in plan.trials if t.column == "packnet-75"]
+def test_a_first_task_alone_is_a_trial_of_its_own(designed: Designed) -> None:
+    design = designed(RECIPE.replace('label = "PackNet"', 'label = "PackNet"\norders = "none"'))
+    alone = [t for t in design.trials if t.column == "packnet-75"]
     assert [(t.order, t.seed, len(t.run.tasks), t.run.base) for t in alone] == [((), s, 1, None) for s in (0, 1)]
     assert [t.first for t in alone] == [t.run.name for t in alone]
 
@@ -73,9 +72,9 @@ NETWORK_FIRST = RECIPE.replace("task.imagenet", "task.pretrained").replace('["im
 NETWORK_FIRST = NETWORK_FIRST.replace('data = "builtin:letters"', 'start = "network"')
 
 
-def test_a_pretrained_network_first_is_left_to_training(planned: Planned) -> None:
+def test_a_pretrained_network_first_is_left_to_training(designed: Designed) -> None:
     """What it is, how much of it is freed and how, are the program's own defaults: they are not in the recipe."""
-    for trial in planned(NETWORK_FIRST).trials:
+    for trial in designed(NETWORK_FIRST).trials:
         assert [task["name"] for task in trial.run.tasks] == list(trial.order)
         assert "-".join(trial.order) in trial.run.name
         assert [task.get("start") for task in trial.run.tasks] == ["network", None]
@@ -97,9 +96,9 @@ def test_a_pretrained_network_first_is_left_to_training(planned: Planned) -> Non
         ('label = "PackNet"', "first = { prune_rate = 0.5 }", r"column.packnet-75.first: .* leaves to packnet train"),
     ],
 )
-def test_a_network_first_has_nothing_of_its_own_to_say(planned: Planned, old: str, new: str, message: str) -> None:
+def test_a_network_first_has_nothing_of_its_own_to_say(designed: Designed, old: str, new: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        planned(NETWORK_FIRST.replace(old, new))
+        designed(NETWORK_FIRST.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -124,16 +123,16 @@ def test_a_network_first_has_nothing_of_its_own_to_say(planned: Planned, old: st
         ("[scale.small]", "[scale.small.column.lfw]\n[scale.small]", "'lfw' is not among the columns"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_where(planned: Planned, old: str, new: str, message: str) -> None:
+def test_a_mistake_is_one_line_that_says_where(designed: Designed, old: str, new: str, message: str) -> None:
     assert old in RECIPE
     with pytest.raises(UsageError, match=message) as error:
-        planned(RECIPE.replace(old, new, 1))
+        designed(RECIPE.replace(old, new, 1))
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_scale_lists_those_there_are(planned: Planned) -> None:
+def test_an_unknown_scale_lists_those_there_are(designed: Designed) -> None:
     with pytest.raises(UsageError, match=r"no scale 'huge'; it has: small"):
-        planned(scale="huge")
+        designed(scale="huge")
 
 
 def test_the_issues_recipes_ship() -> None:
@@ -149,10 +148,10 @@ def test_the_issues_recipes_ship() -> None:
 def test_every_shipped_recipe_is_a_plan_that_training_accepts(name: str, scale: str) -> None:
     path = recipe_path(name)
     experiment = read_experiment(path, scale)
-    plan = plan_of(experiment, str(path))
-    assert plan.runs
+    design = design_of(experiment, str(path))
+    assert design.runs
     assert scale == "paper" or "tand-in" in experiment.about, "what stands in for the paper's is said"
-    for run in plan.runs:
+    for run in design.runs:
         assert re.fullmatch(r"[\w.-]{10,120}", run.name)
         tasks_from({"task": [dict(task) for task in run.tasks]}, run.name)
 
@@ -171,9 +170,9 @@ def test_every_table_of_results_has_its_cheapest_rival(name: str, scale: str) ->
 
 @pytest.mark.parametrize("scale", ["small-mobilenet", "small-squeezenet"])
 def test_transfer_gives_all_columns_the_same_epochs_orders_and_seeds(scale: str) -> None:
-    plan = plan_of(read_experiment(recipe_path("transfer"), scale), "")
+    design = design_of(read_experiment(recipe_path("transfer"), scale), "")
     columns: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-    for trial in plan.trials:
+    for trial in design.trials:
         columns.setdefault(trial.column, []).append((trial.order, trial.seed))
         tasks = tasks_from({"task": [dict(task) for task in trial.run.tasks]}, "")
         assert [task.epochs + task.retrain_epochs for task in tasks] == [12] * 3
@@ -187,7 +186,7 @@ def test_transfer_gives_all_columns_the_same_epochs_orders_and_seeds(scale: str)
 def trained(name: str, scale: str) -> dict[str, list[tuple[Trial, list[TrainOptions]]]]:
     """By column, its trials with what ``packnet train`` will be told."""
     found: dict[str, list[tuple[Trial, list[TrainOptions]]]] = {}
-    for trial in plan_of(read_experiment(recipe_path(name), scale), name).trials:
+    for trial in design_of(read_experiment(recipe_path(name), scale), name).trials:
         tasks = tasks_from({"task": [dict(task) for task in trial.run.tasks]}, name)
         found.setdefault(trial.column, []).append((trial, tasks))
     return found
@@ -253,8 +252,8 @@ def test_paper_scale_trains_as_the_paper_does_whatever_the_defaults_are(name: st
 def test_the_papers_protocol() -> None:
     """Section 4: 6 orders, 3 seeds; ImageNet pruned, then 10 epochs at 1e-3; added tasks 20 + 10 epochs."""
     path = recipe_path("table2")
-    plan = plan_of(read_experiment(path, "paper"), str(path))
-    packed = [t for t in plan.trials if t.column == "packnet-50"]
+    design = design_of(read_experiment(path, "paper"), str(path))
+    packed = [t for t in design.trials if t.column == "packnet-50"]
     assert len(packed) == 18
     assert len({t.order for t in packed}) == 6
     imagenet, *added = tasks_from({"task": [dict(task) for task in packed[0].run.tasks]}, "")
@@ -266,8 +265,8 @@ def test_the_papers_protocol() -> None:
         assert (task.prune_rate, task.batch_size, task.momentum, task.optimizer) == (0.75, 32, 0.9, "sgd")
 
 
-def test_the_documentations_example_is_a_recipe(planned: Planned) -> None:
+def test_the_documentations_example_is_a_recipe(designed: Designed) -> None:
     text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text("utf-8")
-    plan = planned(text.partition("```toml\n")[2].partition("```")[0])
-    assert len(plan.trials) == 3
-    assert [task.get("prune_rate") for task in plan.trials[0].run.tasks] == [0.75, 0.5]
+    design = designed(text.partition("```toml\n")[2].partition("```")[0])
+    assert len(design.trials) == 3
+    assert [task.get("prune_rate") for task in design.trials[0].run.tasks] == [0.75, 0.5]

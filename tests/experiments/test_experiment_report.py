@@ -20,9 +20,9 @@ from stand_in_trainer import error
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.experiments.analyses import differences
+from packnet_deploy.experiments.design import design_of
 from packnet_deploy.experiments.folder import ExperimentsFolder
 from packnet_deploy.experiments.paper import paper_figures
-from packnet_deploy.experiments.plan import plan_of
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.report import section_of, write_report
 from packnet_deploy.experiments.results import Evidence, gather
@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> ExperimentsFolder:
     path.write_text(BOTH_SCALES)
     out = ExperimentsFolder(folder / "out")
     for scale in ("small", "paper"):
-        run_all(plan_of(read_experiment(path, scale), ""), out)
+        run_all(design_of(read_experiment(path, scale), ""), out)
     return out
 
 
@@ -50,8 +50,8 @@ def copied(finished: ExperimentsFolder, tmp_path: Path) -> ExperimentsFolder:
 
 
 def section(out: ExperimentsFolder, scale: str = "small") -> Section:
-    plan = next(plan for plan in out.plans() if plan["scale"] == scale)
-    return section_of(gather(out, plan), plan["file"])
+    design = next(design for design in out.designs() if design["scale"] == scale)
+    return section_of(gather(out, design), design["file"])
 
 
 def table(of: Section, title: str) -> Table:
@@ -89,8 +89,8 @@ def test_a_first_task_that_all_runs_share_counts_once(finished: ExperimentsFolde
 
 
 def test_sizes_are_those_of_the_packs(finished: ExperimentsFolder) -> None:
-    plan = next(plan for plan in finished.plans() if plan["scale"] == "small")
-    results = gather(finished, plan).results
+    design = next(design for design in finished.designs() if design["scale"] == "small")
+    results = gather(finished, design).results
     packed = next(result for name, result in results.items() if name.startswith("packnet") and len(result.owners) == 3)
     weights, others = 4 * 27 + 8 * 16, 5 + 3 * 48
     assert packed.paper_bytes == pytest.approx(4 * (weights + others) + weights * math.log2(3) / 8)
@@ -136,8 +136,8 @@ def test_pairs_are_of_the_same_task_order_and_seed(finished: ExperimentsFolder) 
 
 
 def test_a_pair_is_a_difference_within_one_order_and_seed(finished: ExperimentsFolder) -> None:
-    plan = next(plan for plan in finished.plans() if plan["scale"] == "small")
-    evidence = gather(finished, plan)
+    design = next(design for design in finished.designs() if design["scale"] == "small")
+    evidence = gather(finished, design)
     assert differences(evidence, "packnet-75", "individual") == {
         "birds": pytest.approx([0.05, 0.05]),
         "cars": pytest.approx([0.05, 0.05]),
@@ -146,12 +146,12 @@ def test_a_pair_is_a_difference_within_one_order_and_seed(finished: ExperimentsF
 
 
 def test_columns_are_paired_within_their_group_alone(finished: ExperimentsFolder) -> None:
-    plan = next(plan for plan in finished.plans() if plan["scale"] == "small")
-    evidence = gather(finished, plan)
+    design = next(design for design in finished.designs() if design["scale"] == "small")
+    evidence = gather(finished, design)
 
     def rows(**groups: str) -> list[str]:
-        columns = [column | {"group": groups[column["key"][:3]]} for column in plan["columns"]]
-        found = section_of(Evidence(plan | {"columns": columns}, evidence.results), "")
+        columns = [column | {"group": groups[column["key"][:3]]} for column in design["columns"]]
+        found = section_of(Evidence(design | {"columns": columns}, evidence.results), "")
         return [row.label for b in found.blocks if isinstance(b, Table) and "paired" in b.title for row in b.rows]
 
     assert rows(pac="a", lwf="b", ind="a") == ["a: PackNet"]
@@ -196,9 +196,9 @@ def test_figures_without_a_source_are_left_out() -> None:
 
 
 def test_an_incomplete_experiment_says_what_is_missing(copied: ExperimentsFolder) -> None:
-    plan = next(plan for plan in copied.plans() if plan["scale"] == "small")
-    gone = [t["run"] for t in plan["trials"] if t["column"] == "packnet-75"][:3]
-    gone += [t["run"] for t in plan["trials"] if t["column"] == "individual"]
+    design = next(design for design in copied.designs() if design["scale"] == "small")
+    gone = [t["run"] for t in design["trials"] if t["column"] == "packnet-75"][:3]
+    gone += [t["run"] for t in design["trials"] if t["column"] == "individual"]
     for name in gone:
         shutil.rmtree(copied.run(name).path)
     found = section(copied)
@@ -216,10 +216,10 @@ def test_what_a_training_warned_of_is_repeated(tmp_path: Path) -> None:
     path = tmp_path / "comparison.toml"
     path.write_text(RECIPE.replace('label = "Birds"', 'label = "Birds"\nprune_rate = 0.99'))
     out = ExperimentsFolder(tmp_path / "out")
-    plan = plan_of(read_experiment(path, "small"), "")
-    run_all(plan, out, runs=2)
+    design = design_of(read_experiment(path, "small"), "")
+    run_all(design, out, runs=2)
     lines = [block.text for block in section(out).blocks if isinstance(block, Text) and block.warning]
-    assert f"`{plan.runs[1].name}`, birds: it collapsed" in lines
+    assert f"`{design.runs[1].name}`, birds: it collapsed" in lines
     assert not [line for line in lines if "cars: it" in line]
 
 
@@ -282,21 +282,21 @@ def test_what_is_no_experiments_folder_is_refused(copied: ExperimentsFolder, tmp
         write_report(tmp_path / "nowhere", tmp_path / "r.html")
     with pytest.raises(UsageError, match="that is the name of one experiment's own report"):
         write_report(copied.path, copied.path / "comparison-small.html")
-    plan = copied.path / "comparison-small.json"
-    content = json.loads(plan.read_text())
+    design = copied.path / "comparison-small.json"
+    content = json.loads(design.read_text())
     del content["trials"]
-    plan.write_text(json.dumps(content))
-    with pytest.raises(ArtefactError, match=r"comparison-small.json: not an experiment's plan"):
-        copied.plans()
+    design.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=r"comparison-small.json: not an experiment's design"):
+        copied.designs()
 
 
 def test_a_finished_run_that_lost_its_files_is_named(copied: ExperimentsFolder) -> None:
-    plan = next(plan for plan in copied.plans() if plan["scale"] == "small")
-    run = copied.run(plan["trials"][0]["run"])
+    design = next(design for design in copied.designs() if design["scale"] == "small")
+    run = copied.run(design["trials"][0]["run"])
     results = run.path / "tasks.train" / "results.csv"
     results.write_text(results.read_text().replace("0.2", "?"))
     with pytest.raises(ArtefactError, match=r"results.csv is damaged .* delete the folder and run it again"):
-        gather(copied, plan)
+        gather(copied, design)
     shutil.rmtree(run.path / "tasks.pack")
     with pytest.raises(ArtefactError, match="its packs are gone"):
-        gather(copied, plan)
+        gather(copied, design)

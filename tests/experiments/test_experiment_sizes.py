@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from packnet_deploy.experiments.sizes import file_bytes, paper_bytes, paper_count
-from packnet_deploy.experiments.statistics import summary
+from packnet_deploy.experiments.analyses import summary
+from packnet_deploy.experiments.paper import paper_bytes, paper_count
+from packnet_deploy.experiments.results import file_bytes
 from packnet_deploy.pack import Pack
 
 CONVOLUTIONS = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256), (256, 512)]

@@ -13,50 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vandalism import mutated
 
 from packnet_deploy.errors import PackNetError
 from packnet_deploy.pack import Pack, apply_delta
 from packnet_deploy.pack.delta import DeltaHeader, check_delta
 from packnet_deploy.pack.tensorfile import TensorFile
-
-WORDS = (
-    b"0",
-    b"-1",
-    b"1e999",
-    b"NaN",
-    b"null",
-    b"true",
-    b"{}",
-    b"[]",
-    b'""',
-    b'"\\ud800"',
-    b"\\u0000",
-    b"\n",
-    b"9" * 5000,
-)
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A few edits of one kind each: bits, cuts, copies, numbers made odd, words put in the place of others."""
-    for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(len(data) or 1)
-        kind = rng.randrange(6)
-        if kind == 0:
-            data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
-        elif kind == 1:
-            data = data[:place] + data[place + rng.randrange(20) :]
-        elif kind == 2:
-            data = data[:place] + data[place : place + rng.randrange(40)] + data[place:]
-        elif kind == 3:
-            data = data[:place]
-        else:  # a whole token of the JSON
-            tokens = [i for i in range(len(data) - 1) if data[i : i + 1] in b' ,:[{"' and data[i + 1] not in b' ,:[{"']
-            begin = rng.choice(tokens or [0]) + 1
-            end = begin
-            while end < len(data) and data[end] not in b',]}"':
-                end += 1
-            data = data[:begin] + rng.choice(WORDS) + data[end:]
-    return data
 
 
 def survives(read: Callable[[], object]) -> bool:

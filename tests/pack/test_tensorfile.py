@@ -12,29 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 import pytest
+from odd_tensors import METADATA, TENSORS
 from safetensors.numpy import load_file
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.tensorfile import TensorFile, write_tensors
 
-TENSORS: dict[str, npt.NDArray[Any]] = {
-    "b/odd": np.arange(5, dtype=np.uint8),
-    "b/half": np.array([[1.5, -2]], np.float16),
-    "a/é": np.array([0.5, 3], ml_dtypes.bfloat16),
-    "z": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "a/none": np.empty(0, np.float32),
-    "scalar": np.array(2.5, np.float32),
-}
-METADATA = {"task": "birds", "classes": '["Möwe","crow"]', "a": "", "zz": "last"}
-
 WRITE = """
 import hashlib, io, sys
 sys.path[:0] = [{here!r}]
-from test_tensorfile import METADATA, TENSORS
+from odd_tensors import METADATA, TENSORS
 from packnet_deploy.pack.tensorfile import write_tensors
 out = io.BytesIO()
 write_tensors(out, dict(reversed(TENSORS.items())), dict(reversed(METADATA.items())))

@@ -4,53 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_networks import SPEC, add_task, bits, loss_of, packed, small_module
+from small_networks import SPEC, add_task, bits, packed, small_module
+from snapshot_points import POINTS, fresh, run
 from torch import nn
 
 from packnet_deploy.errors import ArtefactError
-from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
+from packnet_deploy.pack import Backbone, append_task, create_pack
 from packnet_deploy.training.network import PackedNetwork
 
 PLAIN = (torch.Tensor, str, int, float, bool, type(None))
-
-
-def fresh(path: Path | None, pattern: str = "", seed: int = 0) -> PackedNetwork:
-    """A network of the pack at ``path``, or a new one."""
-    module = small_module(seed)
-    return PackedNetwork.resume(Pack.open(path), module) if path else PackedNetwork(module, "10", SPEC, pattern)
-
-
-def run(network: PackedNetwork, begin: int, end: int, optimizer: Any, separate: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Points ``begin`` to ``end`` of a task's life, each reproducible alone; yields the optimiser after each.
-
-    The task begins at 0 and takes one step at every point; it is pruned at 4 and again at 6, and frozen at 8.
-    """
-    for point in range(begin, end):
-        torch.manual_seed(point)
-        if point == 0:
-            network.begin("task", ["a", "b", "c"], separate=separate)
-        elif point in (4, 6):
-            network.prune(0.5 if point == 4 else 0.75)
-        elif point == 8:
-            network.freeze("bfloat16")
-        if point in (0, 4, 6):
-            make = torch.optim.AdamW(network.trainable_parameters(), lr=0.02, weight_decay=0.1)
-            optimizer = network.guarded(make)
-        if point < 8:
-            network.module.train()
-            optimizer.zero_grad()
-            loss_of(network.module).backward()
-            optimizer.step()
-        yield optimizer
-
-
-POINTS = 9
 
 
 def state_of(network: PackedNetwork) -> dict[str, Any]:
@@ -70,7 +37,7 @@ def state_of(network: PackedNetwork) -> dict[str, Any]:
 CONTINUES = """
 import sys
 import torch
-from test_snapshot import POINTS, fresh, run
+from snapshot_points import POINTS, fresh, run
 
 path, pack, pattern, begin, out = sys.argv[1:]
 saved = torch.load(path, weights_only=True)

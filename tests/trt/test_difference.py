@@ -8,8 +8,8 @@ import itertools
 
 import numpy as np
 import pytest
+from guarded import GUARD, TYPES, aligned, behind
 from host_kernels import HostKernels
-from test_kernel import GUARD, TYPES, aligned, behind
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.deploy_bank import NO_RANK

@@ -4,13 +4,12 @@ the host from the very same source, is that of ``EngineBank.materialise``. Speed
 
 from __future__ import annotations
 
-import ctypes
 import re
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
+from guarded import GUARD, TYPES, aligned, behind
 from host_kernels import HostKernels
 
 from packnet_deploy.errors import EnvironmentFault
@@ -26,21 +25,6 @@ from packnet_deploy.trt.kernel import (
     compile_kernels,
     kernel_source,
 )
-
-TYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
-GUARD = 0x5A
-
-
-def aligned(count: int, dtype: np.dtype) -> np.ndarray:
-    """``count`` elements from an address as the GPU's allocator gives it, with guard bytes behind them."""
-    memory = np.full(count * dtype.itemsize + 512, GUARD, np.uint8)
-    start = -memory.ctypes.data % 256
-    return memory[start : start + count * dtype.itemsize].view(dtype)
-
-
-def behind(array: np.ndarray, count: int = 64) -> np.ndarray:
-    """The bytes behind an array that ``aligned`` gave."""
-    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(array.ctypes.data + array.nbytes))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 8, 9, 255, 256, 1000, 4099])

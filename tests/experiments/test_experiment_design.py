@@ -6,27 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomli_w
 from comparison import RECIPE
 
-from packnet_deploy.experiments.plan import Plan, dataset_under, missing_files, plan_of, weights_under
-from packnet_deploy.experiments.recipe import read_experiment
-from packnet_deploy.experiments.shipped import recipe_path
-from packnet_deploy.experiments.toml import recipe_text
+from packnet_deploy.experiments.design import Design, dataset_under, design_of, missing_files, weights_under
+from packnet_deploy.experiments.folder import RunFolder
+from packnet_deploy.experiments.recipe import read_experiment, recipe_path
 from packnet_deploy.training.recipe import read_recipe, read_toml, tasks_from
 
-Planned = Callable[..., Plan]
+Designed = Callable[..., Design]
 
 
-def names(plan: Plan, column: str) -> list[str]:
-    return [trial.run.name for trial in plan.trials if trial.column == column]
+def names(design: Design, column: str) -> list[str]:
+    return [trial.run.name for trial in design.trials if trial.column == column]
 
 
-def test_the_name_tells_method_network_order_and_seed(planned: Planned) -> None:
-    assert names(planned(), "lwf")[3].startswith("lwf-quickstart-cars-birds-s1-")
+def test_the_name_tells_method_network_order_and_seed(designed: Designed) -> None:
+    assert names(designed(), "lwf")[3].startswith("lwf-quickstart-cars-birds-s1-")
 
 
-def test_what_changes_the_result_changes_the_hash_and_nothing_else_does(planned: Planned) -> None:
-    before = names(planned(), "packnet-75")
+def test_what_changes_the_result_changes_the_hash_and_nothing_else_does(designed: Designed) -> None:
+    before = names(designed(), "packnet-75")
     assert len(set(before)) == len(before)
     for same in (
         RECIPE.replace('"A comparison"', '"Another"'),
@@ -35,7 +35,7 @@ def test_what_changes_the_result_changes_the_hash_and_nothing_else_does(planned:
         RECIPE.replace("epochs = 2", "epochs = 2\nprune_rate = 0.75"),  # the default, spelled out
     ):
         assert same != RECIPE
-        assert names(planned(same), "packnet-75") == before
+        assert names(designed(same), "packnet-75") == before
     for other in (
         RECIPE.replace("epochs = 2", "epochs = 3"),
         RECIPE.replace("epochs = 2", "epochs = 2\nlr = 0.002"),
@@ -44,7 +44,7 @@ def test_what_changes_the_result_changes_the_hash_and_nothing_else_does(planned:
         RECIPE.replace('label = "PackNet"', "first = { prune_rate = 0.5 }"),
     ):
         assert other != RECIPE
-        assert not set(names(planned(other), "packnet-75")) & set(before)
+        assert not set(names(designed(other), "packnet-75")) & set(before)
 
 
 @pytest.mark.parametrize("scale", ["paper", "small"])
@@ -53,45 +53,45 @@ def test_experiments_share_runs(scale: str) -> None:
     runs = {}
     for name in ("table2", "fig2-lwf-drift", "fig3-order"):
         path = recipe_path(name)
-        runs[name] = {run.name for run in plan_of(read_experiment(path, scale), str(path)).runs}
+        runs[name] = {run.name for run in design_of(read_experiment(path, scale), str(path)).runs}
     assert runs["fig2-lwf-drift"] <= runs["table2"]
     assert len(runs["fig3-order"] & runs["table2"]) >= len(runs["fig3-order"]) / 3
 
 
-def test_runs_share_a_first_task_that_is_trained(planned: Planned) -> None:
-    plan = planned()
-    packed = [t for t in plan.trials if t.column == "packnet-75"]
+def test_runs_share_a_first_task_that_is_trained(designed: Designed) -> None:
+    design = designed()
+    packed = [t for t in design.trials if t.column == "packnet-75"]
     bases = {t.run.base.name for t in packed if t.run.base is not None}
     assert len(bases) == 1
     assert len({t.first for t in packed}) == 1
     assert {t.run.tasks[0]["seed"] for t in packed} == {0}
     assert {t.run.tasks[1]["seed"] for t in packed} == {0, 1}
-    assert [run.name for run in plan.runs].index(*bases) == 0, "a base runs before what continues it"
-    assert len(plan.runs) == len(plan.trials) + 1
-    others = [t for t in plan.trials if t.column == "lwf"]
+    assert [run.name for run in design.runs].index(*bases) == 0, "a base runs before what continues it"
+    assert len(design.runs) == len(design.trials) + 1
+    others = [t for t in design.trials if t.column == "lwf"]
     assert all(t.run.base is None and t.first == t.run.name for t in others)
 
 
-def test_a_network_of_its_own_is_one_training_whatever_is_trained_after_it(planned: Planned) -> None:
+def test_a_network_of_its_own_is_one_training_whatever_is_trained_after_it(designed: Designed) -> None:
     """Its figure counts once a seed; each run trains it, since there is no pack to begin with."""
-    alone = [t for t in planned(RECIPE.replace('orders = "given"', "")).trials if t.column == "individual"]
+    alone = [t for t in designed(RECIPE.replace('orders = "given"', "")).trials if t.column == "individual"]
     assert [(t.order[0], t.seed) for t in alone] == [("birds", 0), ("birds", 1), ("cars", 0), ("cars", 1)]
     assert alone[0].first == alone[2].first != alone[1].first == alone[3].first
     assert all(t.run.base is None for t in alone)
 
 
-def test_a_network_taken_as_it_is_needs_no_base(planned: Planned) -> None:
-    plan = planned(RECIPE.replace('data = "builtin:letters"', "epochs = 0\nretrain_epochs = 0"))
-    assert all(trial.run.base is None for trial in plan.trials)
+def test_a_network_taken_as_it_is_needs_no_base(designed: Designed) -> None:
+    design = designed(RECIPE.replace('data = "builtin:letters"', "epochs = 0\nretrain_epochs = 0"))
+    assert all(trial.run.base is None for trial in design.trials)
 
 
-def test_the_recipe_is_one_that_training_reads(planned: Planned, tmp_path: Path) -> None:
+def test_the_recipe_is_one_that_training_reads(designed: Designed, tmp_path: Path) -> None:
     text = RECIPE.replace("builtin:digits", "imagefolder:digits").replace(
         "epochs = 2", 'epochs = 2\nweights = "w.pth"\nlayer_rates = ["features.*=0.5"]'
     )
-    run = planned(text).trials[1].run
+    run = designed(text).trials[1].run
     path = tmp_path / "recipe.toml"
-    path.write_text(run.recipe(Path("/data")))
+    path.write_text(tomli_w.dumps(run.recipe(Path("/data"))))
     first, birds, cars = read_recipe(path)
     assert (first.task, birds.task, cars.task) == ("imagenet", "birds", "cars")
     assert (first.seed, birds.seed, first.epochs, cars.retrain_epochs) == (0, 1, 2, 1)
@@ -103,9 +103,10 @@ def test_the_recipe_is_one_that_training_reads(planned: Planned, tmp_path: Path)
 
 def test_texts_survive_toml(tmp_path: Path) -> None:
     awkward = 'quote " backslash \\ tab \t line \n delete \x7f umlaut ü beyond \U0001f426'
-    path = tmp_path / "r.toml"
-    path.write_text(recipe_text({"data": awkward, "lr": 1e-05, "yes": True}, [{"n": [1, "a"]}, {}]), encoding="utf-8")
-    assert read_toml(path) == {"data": awkward, "lr": 1e-05, "yes": True, "task": [{"n": [1, "a"]}, {}]}
+    recipe = {"data": awkward, "lr": 1e-05, "yes": True, "task": [{"n": [1, "a"]}, {}]}
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare(recipe, None)
+    assert read_toml(folder.recipe) == recipe
 
 
 def test_where_images_and_weights_lie(tmp_path: Path) -> None:
@@ -117,17 +118,17 @@ def test_where_images_and_weights_lie(tmp_path: Path) -> None:
     assert weights_under("w/net.pth", Path("/data")) == "/data/w/net.pth"
 
 
-def test_what_is_not_there_is_listed(planned: Planned, tmp_path: Path) -> None:
+def test_what_is_not_there_is_listed(designed: Designed, tmp_path: Path) -> None:
     text = RECIPE.replace("builtin:digits", "imagefolder:digits").replace("epochs = 2", 'epochs = 2\nweights = "w.pth"')
-    runs = planned(text).runs
+    runs = designed(text).runs
     assert missing_files(runs, tmp_path) == [str(tmp_path / "digits"), str(tmp_path / "w.pth")]
     (tmp_path / "digits").mkdir()
     (tmp_path / "w.pth").touch()
     assert missing_files(runs, tmp_path) == []
 
 
-def test_plans_read_alike_by_training(planned: Planned) -> None:
-    for run in planned().runs:
+def test_designs_read_alike_by_training(designed: Designed) -> None:
+    for run in designed().runs:
         assert [t.task for t in tasks_from({"task": [dict(t) for t in run.tasks]}, "")] == [
             t["name"] for t in run.tasks
         ]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from packnet_deploy.experiments.recipe import Column, Experiment, Order, Task
-from packnet_deploy.experiments.toml import recipe_text
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import tasks_from
 
@@ -65,14 +64,14 @@ class Run:
         """How many epochs the recipe asks for, a measure of the work."""
         return sum(_value(task, "epochs") + _value(task, "retrain_epochs") for task in self.tasks)
 
-    def recipe(self, root: Path) -> str:
+    def recipe(self, root: Path) -> dict[str, Any]:
         """The training recipe, images and weights found under ``root`` where they are relative paths."""
         tasks = [{"name": task["name"], **self._own(task, root)} for task in self.tasks]
         shared = {
             key: value for key, value in tasks[0].items() if key != "name" and all(t.get(key) == value for t in tasks)
         }
         own = [{key: value for key, value in task.items() if key not in shared} for task in tasks]
-        return recipe_text({"pack": PACK, **shared}, own)
+        return {"pack": PACK, **shared, "task": own}
 
     @staticmethod
     def _own(task: Options, root: Path) -> dict[str, Any]:
@@ -96,7 +95,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Design:
     """An experiment's trials, and the runs they need: each once, a first task's before those that build on it."""
 
     experiment: Experiment
@@ -130,8 +129,8 @@ class Plan:
         }
 
 
-def plan_of(experiment: Experiment, where: str) -> Plan:
-    """The plan of an experiment; ``where`` names its recipe in messages.
+def design_of(experiment: Experiment, where: str) -> Design:
+    """The design of an experiment; ``where`` names its recipe in messages.
 
     Raises:
         UsageError: ``packnet train`` would refuse one of the runs' recipes.
@@ -140,7 +139,7 @@ def plan_of(experiment: Experiment, where: str) -> Plan:
     for trial in trials:
         document = {"task": [dict(task) for task in trial.run.tasks]}
         tasks_from(document, f"{where}: column.{trial.column}, {' then '.join(trial.order) or 'none added'}")
-    return Plan(experiment, trials)
+    return Design(experiment, trials)
 
 
 def _trials(experiment: Experiment, column: Column) -> Iterator[Trial]:

@@ -1,0 +1,11 @@
+from .design import Design as Design
+from .design import Run as Run
+from .design import design_of as design_of
+from .folder import ExperimentsFolder as ExperimentsFolder
+from .recipe import Experiment as Experiment
+from .recipe import read_experiment as read_experiment
+from .recipe import recipe_path as recipe_path
+from .recipe import shipped_recipes as shipped_recipes
+from .report import write_report as write_report
+from .results import gather as gather
+from .runner import execute as execute
