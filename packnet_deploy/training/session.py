@@ -1,4 +1,4 @@
-"""What the tasks of one ``packnet train`` share: folder, device, processes, the wish to stop; a task's images; set-up.
+"""What the tasks of one ``packnet train`` share: folder, device, processes, how a training is set up; a task's images.
 
 Which methods there are is methods/, how one task is trained into a pack task.py.
 """
