@@ -12,7 +12,6 @@ from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.skeleton import Target
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
@@ -73,7 +72,6 @@ def build_plan(
     if options.timing_cache is not None and not flavour.times_kernels:
         raise UsageError(f"--timing-cache: {flavour.name} times no kernels when it builds; leave it out")
     capabilities = _capabilities(flavour, gpu, options)
-    target = options.target(pack)
     with pack.opened() as opened:
         graph = engine_graph(opened, options, task)
         if options.sparsity == "require" and not graph.may_be_sparse:
@@ -88,14 +86,14 @@ def build_plan(
             )
         plan = network.serialise(
             options,
-            target.input.shape,
+            graph.target.input.shape,
             capabilities=capabilities,
             refit=options.switch == "refit",
             sparse=sparse,
             settings=settings,
             progress=progress,
         )
-        sidecar = _sidecar(pack, options, target, task, graph, network, plan, sparse, gpu, capabilities)
+        sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
         del network
         with staging_folder(path) as folder:
             staged = folder / path.name
@@ -104,9 +102,9 @@ def build_plan(
             differences: dict[str, Difference] = {}
             runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
             if options.verify and runs:
-                rtol = max(target.precision.tolerance, TF32_TOLERANCE) if asks_for_tf32(settings) else None
+                rtol = max(graph.target.precision.tolerance, TF32_TOLERANCE) if asks_for_tf32(settings) else None
                 with Engine.load(staged, opened, weights=graph.bank) as engine:
-                    differences = verify_engine(engine, opened, engine.tasks, target, path, rtol)
+                    differences = verify_engine(engine, opened, engine.tasks, graph.target, path, rtol)
             move_into_place([staged, sidecar_path(staged)], path.parent)
         return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
 
@@ -144,7 +142,6 @@ def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> t
 def _sidecar(
     pack: Pack,
     options: BuildOptions,
-    target: Target,
     task: str | None,
     graph: EngineGraph,
     network: Network,
@@ -169,7 +166,7 @@ def _sidecar(
         switch=options.switch,
         precision=options.precision,
         batch=Batch(options.min_batch, options.opt_batch, options.max_batch),
-        input=target.input,
+        input=graph.target.input,
         classes=graph.classes,
         fixed_sha256=graph.bank.fixed_sha256,
         graph_sha256=pack.manifest.graph_sha256,

@@ -26,8 +26,9 @@ import onnx
 from onnx import ModelProto, helper
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.export.deploy_bank import DeployTask, load_deploy_bank
+from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
+from packnet_deploy.export.skeleton import Target
 from packnet_deploy.export.write import MAX_BYTES, model_buffers, size_of
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.pattern import fits, obeys
@@ -45,17 +46,17 @@ class EngineGraph:
     """A graph for TensorRT and what has to be known of it.
 
     Attributes:
+        target: what it was made for.
         onnx: serialised, weights included.
         bank: what it was made from.
         weights: those that change with the task, to be marked (refit) or given as inputs (bind).
-        inputs: those among them that are inputs.
         classes: of its logits.
     """
 
+    target: Target
     onnx: bytes
     bank: EngineBank
     weights: tuple[Weight, ...]
-    inputs: tuple[Weight, ...]
     sparsity: tuple[SparseLayer, ...]
     classes: int
 
@@ -81,28 +82,22 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     bank = engine_bank(folded, options.classes)
     chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
     sparsity = sparse_layers(pack, bank, chosen.entry.index)
+    model, tensors, weights, classes = bank.model, dict(bank.fixed), bank.weights, bank.classes
     if options.switch == "selector":
         bound = bind_selector(pack, folded, target)
-        return EngineGraph(_serialised(bound.model, bound.tensors), bank, (), (), sparsity, len(bank.widest.classes))
-    if options.switch == "bind":
-        return EngineGraph(
-            _serialised(_with_inputs(bank), bank.fixed), bank, bank.weights, bank.weights, sparsity, bank.classes
-        )
-    if options.switch == "none":
-        alone = _alone(bank, chosen)
-        return EngineGraph(_serialised(bank.model, alone), bank, (), (), sparsity, len(chosen.classes))
-    switched = bank.materialise(chosen)
-    if options.sparsity != "off":
-        eligible = {layer.name for layer in sparsity if layer.eligible}
-        switched = {name: a if name in eligible else without_zeros(a) for name, a in switched.items()}
-    return EngineGraph(
-        _serialised(bank.model, {**bank.fixed, **switched}), bank, bank.weights, (), sparsity, bank.classes
-    )
-
-
-def _alone(bank: EngineBank, task: DeployTask) -> Tensors:
-    """Everything of one task, its head no wider than it is."""
-    return {**bank.fixed, **bank.materialise(task), **task.unpadded}
+        model, tensors, weights, classes = bound.model, bound.tensors, (), len(bank.widest.classes)
+    elif options.switch == "none":
+        tensors |= bank.materialise(chosen) | chosen.unpadded
+        weights, classes = (), len(chosen.classes)
+    elif options.switch == "bind":
+        model = _with_inputs(bank)
+    else:
+        switched = bank.materialise(chosen)
+        if options.sparsity != "off":
+            eligible = {layer.name for layer in sparsity if layer.eligible}
+            switched = {name: a if name in eligible else without_zeros(a) for name, a in switched.items()}
+        tensors |= switched
+    return EngineGraph(target, _serialised(model, tensors), bank, weights, sparsity, classes)
 
 
 def _with_inputs(bank: EngineBank) -> ModelProto:
