@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import msgspec
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.fold import Fold
@@ -28,8 +29,6 @@ from packnet_deploy.trt.options import SWITCHES
 FORMAT = "packnet-plan"
 VERSION = 1
 MAX_BYTES = 1 << 26
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def read_sidecar(plan: Path) -> Sidecar:
         if document.get("version") != VERSION:
             raise ValueError(f"expected version {VERSION}, got {str(document.get('version'))[:20]!r}")
         fields = {name: value for name, value in document.items() if name not in ("format", "version")}
-        return _expect_sense(_read_fields(Sidecar, fields, "sidecar"))
+        return _expect_sense(_typed(fields))
     except (ValueError, RecursionError) as error:  # includes what is not UTF-8 and not JSON
         raise ArtefactError(f"{path}: damaged or of another version ({error}); build the plan again") from error
 
@@ -183,35 +182,54 @@ def _expect_sense(sidecar: Sidecar) -> Sidecar:
     return sidecar
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """``value`` from JSON as ``kind``: a dataclass, a tuple, an optional, or one of JSON's own types.
+def _typed(document: Mapping[str, Any]) -> Sidecar:
+    """The sidecar of ``document``: every field there and no other, at any depth, each of its type, all texts printable.
 
     Raises:
-        ValueError: it is something else; says where.
+        ValueError: something is not; says where.
     """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is InputSpec:
-        return _input(value, where)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _read_fields(kind, value, where)
-    if origin is types.UnionType:
-        return None if value is None else _read(arguments[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
-            raise ValueError(f"{where}: expected a list, got {_shown(value)}")
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    if type(value) is not kind or (kind is str and not is_printable(value)):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {_shown(value)}")
-    return value
+    names = {field.name for field in dataclasses.fields(Sidecar)}
+    if document.keys() != names:
+        got = ", ".join(sorted(document))[:200]
+        raise ValueError(f"sidecar: expected the fields {', '.join(sorted(names))}, got {got!r}")
+    rest = {name: value for name, value in document.items() if name != "input"}  # which is read as in a pack
+    _expect_printable(rest, "sidecar")
+    try:
+        sidecar = msgspec.convert({**rest, "input": _input(document["input"], "sidecar.input")}, Sidecar)
+    except msgspec.ValidationError as error:
+        raise ValueError(_explained(error, document)) from None
+    written = json.loads(sidecar.to_bytes())
+    for name, value in rest.items():
+        if written[name] != value:  # msgspec passes over fields that it does not know, and fills in defaults
+            raise ValueError(f"sidecar.{name}: expected the fields that packnet writes, got {_shown(value)}")
+    return sidecar
 
 
-def _read_fields(kind: type[_T], value: Any, where: str) -> _T:
-    hints = typing.get_type_hints(kind)
-    if not isinstance(value, Mapping) or value.keys() != hints.keys():
-        got = ", ".join(sorted(map(str, value)))[:200] if isinstance(value, Mapping) else _shown(value)
-        raise ValueError(f"{where}: expected the fields {', '.join(sorted(hints))}, got {got!r}")
-    return kind(**{name: _read(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+def _explained(error: msgspec.ValidationError, value: Any) -> str:
+    """From "Expected `int`, got `str` - at `$.batch.least`" to where, what was expected, and the value itself."""
+    said, _, path = str(error).replace("`", "").partition(" - at $")
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        value = value[name or int(index)]
+    expected = said.partition(", got")[0]
+    for its, ours in (
+        ("Object missing required field", "expected the field"),
+        ("Expected", "expected"),
+        ("array", "a list"),
+    ):
+        expected = expected.replace(its, ours)
+    return f"sidecar{path}: {expected}, got {_shown(value)}"
+
+
+def _expect_printable(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _expect_printable(name, where)
+            _expect_printable(inner, f"{where}.{name}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _expect_printable(inner, f"{where}[{index}]")
+    elif isinstance(value, str) and not is_printable(value):
+        raise ValueError(f"{where}: expected str without control characters, got {_shown(value)}")
 
 
 def _input(value: Any, where: str) -> InputSpec:

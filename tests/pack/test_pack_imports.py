@@ -17,6 +17,8 @@ BLOCKED = (
     "click",
     "rich",
     "PIL",
+    "msgspec",
+    "lazy_loader",
 )
 
 READ = """

@@ -71,6 +71,11 @@ def _set(*path: Any) -> Callable[[Document], None]:
         (_set("folds", 0, "norm", ["a"]), "norm: expected a list"),
         (_set("sparsity", 0, "name", "c.weight"), "sparsity: contradicts"),
         (_set("plan_bytes", None), "plan_bytes: expected int"),
+        (_set("batch", "extra", 1), "batch: expected the fields that packnet writes"),
+        (lambda d: d["batch"].pop("best"), "batch: expected the field best, got {"),
+        (lambda d: d["sparsity"][0].pop("picked"), "sparsity: expected the fields that packnet writes"),
+        (_set("folds", 0, "norm", 3, 5), "folds[0].norm[3]: expected str, got 5"),
+        (_set("gpu", "a\nb", 1), "gpu: expected str without control characters, got 'a\\nb'"),
     ],
 )
 def test_what_does_not_make_sense_is_refused(plan: Path, change: Callable[[Document], None], says: str) -> None:
