@@ -52,7 +52,7 @@ class PlainProgress:
 
 
 class BarProgress(PlainProgress):
-    """The same on a terminal: one bar a phase, with images/s, loss, error and the time left."""
+    """The same on a terminal: one bar a schedule, with images/s, loss, error and the time left."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -66,6 +66,7 @@ class BarProgress(PlainProgress):
             console=console,
         )
         self._bar: TaskID | None = None
+        self._done = 0  # epochs of its schedule
 
     def __enter__(self) -> BarProgress:
         self._bars.start()
@@ -77,9 +78,13 @@ class BarProgress(PlainProgress):
         self._bars.stop()
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
+        goes_on = self._bar is not None and 0 < begin == self._done and end == self._end
         super().phase(name, begin, end, batches)
-        self._error = ""
-        self._bar = self._bars.add_task(name, total=(end - begin) * batches, figures="")
+        if goes_on:  # one bar for a schedule, whatever happens to the network on the way
+            self._bars.update(self._bar, description=name)
+        else:
+            self._error = ""
+            self._bar = self._bars.add_task(name, total=(end - begin) * batches, figures="")
 
     def batch(self, images: int, loss: float) -> None:
         super().batch(images, loss)
@@ -88,6 +93,7 @@ class BarProgress(PlainProgress):
         self._bars.update(self._bar, advance=1, figures=f"{rate:,.0f} images/s  loss {loss:.3f}{self._error}")
 
     def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+        self._done = epoch
         self._error = f"  validation error {percent(val.top1)}"
 
 

@@ -55,7 +55,8 @@ class Watcher(Protocol):
         """Something the user should know before it goes on."""
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
-        """Epochs ``begin`` to ``end`` (exclusive, from 0) of a phase are next, each of so many batches."""
+        """Epochs from ``begin`` (from 0) are next, each of so many batches. Their schedule goes to ``end``
+        (exclusive), though another phase may take it over before."""
 
     def batch(self, images: int, loss: float) -> None:
         """One optimiser step is done."""
@@ -115,8 +116,8 @@ def fit(
     objective: Objective | None = None,
     supervisor: Supervisor | None = None,
 ) -> None:
-    """Train what the network lets change; ends with the weights of the best epoch on ``val``, of the later one among
-    equals, and of the last one without validation images.
+    """Train what the network lets change; ends with the weights of the last epoch, or where the stage ``keeps_best``
+    of the best one on ``val``, the later among equals.
 
     Raises:
         CheckFailed: the loss is NaN or infinite; names step and learning rate.
@@ -125,7 +126,7 @@ def fit(
     supervisor = supervisor or Supervisor()
     if (state := supervisor.continued()) is not None:
         training.load(state)
-    watcher.phase(name, training.at.epoch, stage.end, len(train))
+    watcher.phase(name, training.at.epoch, stage.schedule.epochs, len(train))
     while (at := training.at).epoch < stage.end:
         begun, seen_before = time.perf_counter(), at.seen
         lr = training.begin_epoch()  # half-way through it
@@ -170,6 +171,7 @@ class _Training:
     def __init__(self, network: Trainee, stage: Fit, objective: Objective, steps: int) -> None:
         self.at = _Progress(stage.begin)
         self._module, self._schedule, self._objective, self._steps = network.module, stage.schedule, objective, steps
+        self._keeps_best = stage.keeps_best
         self._trained = parallel(network.module)
         self._optimizer = network.guarded(make_optimizer(network, stage.schedule))
         self._changing = list(network.trainable_parameters())
@@ -214,9 +216,9 @@ class _Training:
         return loss_sum / count, int(count), bool(stop)
 
     def end_epoch(self, scores: Errors) -> None:
-        """Keep the weights if no epoch before was better; without validation images, always."""
+        """Keep the weights if no epoch before was better; without validation images, or choice, always."""
         at = self.at
-        if not scores.top1 > at.best:  # NaN is greater than nothing
+        if not (self._keeps_best and scores.top1 > at.best):  # NaN is greater than nothing
             # Copied whole: some modules' load_state_dict (MNASNet's) asks for the metadata beside the tensors.
             at.best, at.kept = scores.top1, copy.deepcopy(self._module.state_dict())
         self.at = _Progress(at.epoch + 1, best=at.best, kept=at.kept)

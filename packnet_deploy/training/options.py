@@ -39,11 +39,10 @@ CHOICES = {
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "tuned": {
         "init": "pretrained",
-        "separate": ("norm",),
+        "separate": ("norm", "depthwise"),
         "score": "magnitude",
         "schedule": "cosine",
         "lr": 0.02,
-        "retrain_lr_factor": 0.5,
         "warmup": 1.0,
         "clip_grad": 2.0,
     },
@@ -53,7 +52,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "score": "magnitude",
         "schedule": "step",
         "lr": 0.001,
-        "retrain_lr_factor": 0.1,
         "warmup": 0.0,
         "clip_grad": 0.0,
     },
@@ -162,7 +160,7 @@ class PackingOptions:
         None,
         "What an added task has of its own instead of task 1's: biases, norm, depthwise (filters, a few percent of the "
         "weights, which are then not packed; for a new pack), or none  "
-        "[default: norm; with --protocol paper none]",
+        "[default: norm and depthwise; with --protocol paper none]",
     )
     prune_rate: float = option(
         None,
@@ -188,7 +186,11 @@ class PackingOptions:
         "By what pruning chooses weights: their magnitude, or taylor, (weight * gradient)² on training images.  "
         "[default: magnitude]",
     )
-    prune_steps: int = option(1, "Prune in so many steps, the retraining epochs shared out between them.")
+    prune_steps: int = option(
+        None,
+        "Prune in so many steps, an epoch apart, the last after --epochs.  [default: half of them and one more; with "
+        "--protocol paper 1]",
+    )
     value_dtype: str = option("float32", "How weights are stored: float32, float16 or bfloat16.")
 
 
@@ -206,8 +208,8 @@ class OptimisationOptions:
     lr_head: float | None = option(None, "That of the head, if it is to have another.  [default: --lr]")
     schedule: str = option(
         None,
-        "How it falls: cosine, to 0 over the epochs, or step, to a tenth at each milestone.  [default: cosine; with "
-        "--protocol paper step]",
+        "How it falls: cosine, to 0 over all epochs before and after pruning, or step, to a tenth at each milestone.  "
+        "[default: cosine; with --protocol paper step]",
     )
     warmup: float = option(
         None, "Epochs in which it first rises from 0, before pruning.  [default: 1; with --protocol paper 0]"
@@ -216,10 +218,14 @@ class OptimisationOptions:
         None, "Epochs after which a step schedule drops to a tenth  [default: half of them]"
     )
     retrain_lr: float | None = option(
-        None, "The learning rate after pruning.  [default: --lr; for an added task --lr times --retrain-lr-factor]"
+        None,
+        "The learning rate that begins anew after pruning.  [default: cosine goes on falling; step begins with --lr, "
+        "for an added task with --lr times --retrain-lr-factor]",
     )
-    retrain_lr_factor: float = option(
-        None, "An added task's learning rate after pruning over --lr.  [default: 0.5; with --protocol paper 0.1]"
+    retrain_lr_factor: float | None = option(
+        None,
+        "Where it begins anew for an added task, it does so at this part of --lr.  [default: 0.1; with --max-drop 0.5, "
+        "unless in steps]",
     )
     retrain_milestones: tuple[int, ...] | None = option(
         None, "As --milestone, for the epochs after pruning  [default: half of them; for an added task none]"
@@ -257,8 +263,9 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
         for name, value in PROTOCOLS[self.protocol].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.prune_rate is None:
-            object.__setattr__(self, "prune_rate", self._default_rate())
+        for name, default in (("prune_rate", self._default_rate), ("prune_steps", self._default_steps)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default())
         for name in ("separate", "augment"):
             if (named := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(kind for kind in named if kind != "none"))
@@ -269,10 +276,10 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
                     raise UsageError(f"{flag(name)[:-1]}: expected above 0 and below {epochs} epochs, got {milestone}")
         for rule in self.layer_rates:
             layer_rate(rule)
-        if self.prune_steps > max(self.retrain_epochs, 1):
+        if self.prune_steps > max(self.epochs + self.retrain_epochs, 1):
             raise UsageError(
-                f"--prune-steps {self.prune_steps}: expected one retraining epoch or more for each step, "
-                f"got --retrain-epochs {self.retrain_epochs}"
+                f"--prune-steps {self.prune_steps}: expected an epoch or more for each step, got --epochs "
+                f"{self.epochs} and --retrain-epochs {self.retrain_epochs}"
             )
         self._check_rate()
 
@@ -285,6 +292,10 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
         if self.last:
             return 0.0
         return max(0.95, self.least_rate) if self.max_drop is not None else self.least_rate or 0.75
+
+    def _default_steps(self) -> int:
+        pruned = not self.last and self.max_drop is None and (self.prune_rate > 0 or bool(self.layer_rates))
+        return 1 + max(self.epochs, 0) // 2 if pruned and self.protocol == "tuned" else 1
 
     def _check_rate(self) -> None:
         """What says how much to prune must not contradict itself."""

@@ -53,10 +53,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Fit:
-    """Train epochs ``begin`` to ``end`` (exclusive) of a phase, with a new optimiser.
+    """Train epochs ``begin`` to ``end`` (exclusive) of a schedule, with a new optimiser.
 
     Attributes:
-        shown_before: epochs in which this task's images were shown before the phase, so that no two look alike.
+        shown_before: epochs in which this task's images were shown before the schedule's first, so that no two look
+            alike.
         head_alone: only the head changes.
     """
 
@@ -66,6 +67,12 @@ class Fit:
     end: int
     shown_before: int = 0
     head_alone: bool = False
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether it ends with its best epoch's weights: where its schedule ends. Before that, at a high learning
+        rate, the best of a few epochs says little, and what follows is tuned to the last."""
+        return self.end == self.schedule.epochs
 
 
 @dataclass(frozen=True)
@@ -103,38 +110,71 @@ def stages(
 ) -> tuple[Stage, ...]:
     """What happens to task number ``task`` (from 1).
 
+    Pruning takes ``prune_steps`` steps, an epoch apart; the last comes after ``epochs``, or later where there are
+    fewer epochs than steps. A rate on a cosine schedule falls once, over all epochs before and after. One on a step
+    schedule, or given for after pruning, begins anew there: where it began before for task 1, which loses most of what
+    it is when it is pruned, and lower for an added task, which loses little, without falling half-way.
+
     With ``max_drop``, as far as it is known when these rates have been ``tried``: what was known before stays, more
     follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, and
     goes on from the lower rate before it, whose epochs count; one that fails then gets all of them. The rate found gets
     what is left of twice the retraining epochs, one at least; a search that two rates end costs up to three and a half
     times. A ``last`` task gets all its epochs before, unless it is ``patterned``: 2:4 takes weights at any rate.
 
-    After pruning the learning rate begins where it began before for task 1, which loses most of what it is when it is
-    pruned, and lower for an added task, which loses little. A step schedule falls half-way, but not for the latter.
-
-    Source of that, of the rates and of the epochs: the paper, section 4.
+    Source of the step schedule, its rates and its epochs: the paper, section 4; of pruning by and by: Zhu and Gupta,
+    "To prune, or not to prune", 2017.
     """
     if options.last and not patterned:
         before = options.epochs + options.retrain_epochs
         options = replace(options, epochs=before, retrain_epochs=0, retrain_milestones=None)
     added = task > 1
     alone = _schedule(options, options.freeze_epochs, options.lr_head or options.lr, ())
-    train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
-    lr = options.retrain_lr or (options.lr * options.retrain_lr_factor if added else options.lr)
+    head = Fit("head", alone, 0, alone.epochs, head_alone=True)
+    lr, anew = _after_pruning(options, added, searching=search is not None)
     milestones = () if options.retrain_milestones is None and added else options.retrain_milestones
-    retrain = _schedule(options, options.retrain_epochs, lr, milestones)
-    shown = alone.epochs
-    plan: list[Stage] = [
-        Fit("head", alone, 0, alone.epochs, head_alone=True),
-        Fit("train", train, 0, train.epochs, shown),
-    ]
-    shown += train.epochs
+    train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
+    shown = alone.epochs + train.epochs
     if search is not None:
+        plan = [head, Fit("train", train, 0, train.epochs, alone.epochs)]
         return _whole(plan) + _searching(options, lr, milestones, search, tried, shown)
-    for step in range(1, options.prune_steps + 1):
-        begin, end = ((step + i - 1) * retrain.epochs // options.prune_steps for i in (0, 1))
-        plan += [Prune(step / options.prune_steps), Fit("retrain", retrain, begin, end, shown)]
+    retrain = _schedule(options, options.retrain_epochs, lr, milestones)
+    whole = _schedule(options, train.epochs + retrain.epochs, options.lr, (), warmup=options.warmup)
+
+    def epochs(begin: int, end: int) -> list[Fit]:
+        """Training from one epoch of the task to another; counted on over pruning, or anew."""
+        middle = min(max(train.epochs, begin), end)
+        if anew:
+            after = range(middle - train.epochs, end - train.epochs)
+            return [
+                Fit("train", train, begin, middle, alone.epochs),
+                Fit("retrain", retrain, after.start, after.stop, shown),
+            ]
+        return [
+            Fit("train", whole, begin, middle, alone.epochs),
+            Fit("retrain", whole, middle, end, alone.epochs),
+        ]
+
+    steps = options.prune_steps
+    first = max(train.epochs + 1 - steps, 0)
+    plan = [head, *epochs(0, first)]
+    for step in range(1, steps + 1):
+        begin = first + step - 1
+        end = begin + 1 if step < steps else train.epochs + retrain.epochs
+        plan += [Prune(_part(step / steps)), *epochs(begin, end)]
     return _whole(plan)
+
+
+def _part(time: float) -> float:
+    """How much of the whole rate is reached at a time 0..1 of pruning: much at first, where much is spare."""
+    return 1 - (1 - time) ** 3
+
+
+def _after_pruning(options: TrainOptions, added: bool, *, searching: bool) -> tuple[float, bool]:
+    """The learning rate that retraining begins with, and whether it begins anew instead of falling on."""
+    cosine = options.schedule == "cosine"
+    anew = searching or not cosine or options.retrain_lr is not None or options.retrain_lr_factor is not None
+    factor = options.retrain_lr_factor or (0.5 if cosine else 0.1)
+    return options.retrain_lr or (options.lr * factor if added else options.lr), anew
 
 
 def _whole(plan: Sequence[Stage]) -> tuple[Stage, ...]:

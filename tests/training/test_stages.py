@@ -21,8 +21,17 @@ def outline(plan: tuple[Stage, ...]) -> list[Any]:
         if isinstance(stage, Fit):
             shown.append((stage.phase, stage.begin, stage.end))
         else:
-            shown.append(stage.part if isinstance(stage, Prune) else "end" if stage.final else f"at {stage.rate:g}")
+            shown.append(
+                pytest.approx(stage.part)
+                if isinstance(stage, Prune)
+                else "end"
+                if stage.final
+                else f"at {stage.rate:g}"
+            )
     return shown
+
+
+PAPER: dict[str, Any] = {"protocol": "paper"}
 
 
 @pytest.mark.parametrize(
@@ -33,35 +42,65 @@ def outline(plan: tuple[Stage, ...]) -> list[Any]:
         ({"epochs": 0, "retrain_epochs": 3}, [1, ("retrain", 0, 3)]),
         ({"epochs": 0, "retrain_epochs": 0}, [1]),
         (
-            {"epochs": 1, "retrain_epochs": 4, "prune_steps": 2},
-            [("train", 0, 1), 0.5, ("retrain", 0, 2), 1, ("retrain", 2, 4)],
+            {"epochs": 3, "retrain_epochs": 4, "prune_steps": 2},
+            [("train", 0, 2), 7 / 8, ("train", 2, 3), 1, ("retrain", 0, 4)],
         ),
         (
-            {"epochs": 1, "retrain_epochs": 5, "prune_steps": 3},
-            [("train", 0, 1), 1 / 3, ("retrain", 0, 1), 2 / 3, ("retrain", 1, 3), 1, ("retrain", 3, 5)],
+            {"epochs": 1, "retrain_epochs": 4, "prune_steps": 4},
+            [37 / 64, ("train", 0, 1), 7 / 8, ("retrain", 0, 1), 63 / 64, ("retrain", 1, 2), 1, ("retrain", 2, 4)],
         ),
         (
             {"epochs": 0, "retrain_epochs": 2, "prune_steps": 2},
-            [0.5, ("retrain", 0, 1), 1, ("retrain", 1, 2)],
+            [7 / 8, ("retrain", 0, 1), 1, ("retrain", 1, 2)],
         ),
     ],
 )
 def test_what_follows_what(options: dict[str, int], expected: list[Any]) -> None:
-    assert outline(stages(TrainOptions(**({"lr": 0.1} | options)), task=1)) == expected
+    assert outline(stages(TrainOptions(**(PAPER | {"lr": 0.1} | options)), task=1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"epochs": 4, "retrain_epochs": 3},
+            [("train", 0, 2), 19 / 27, ("train", 2, 3), 26 / 27, ("train", 3, 4), 1, ("retrain", 4, 7)],
+        ),
+        ({"epochs": 1, "retrain_epochs": 3}, [("train", 0, 1), 1, ("retrain", 1, 4)]),
+        ({"epochs": 0, "retrain_epochs": 3}, [1, ("retrain", 0, 3)]),
+        ({"epochs": 4, "retrain_epochs": 3, "prune_steps": 1}, [("train", 0, 4), 1, ("retrain", 4, 7)]),
+        ({"epochs": 4, "retrain_epochs": 3, "prune_rate": 0.0}, [("train", 0, 4), 1, ("retrain", 4, 7)]),
+        (
+            {"epochs": 2, "retrain_epochs": 3, "retrain_lr": 0.1, "prune_steps": 1},
+            [("train", 0, 2), 1, ("retrain", 0, 3)],
+        ),
+    ],
+)
+def test_what_follows_what_by_default(options: dict[str, int], expected: list[Any]) -> None:
+    """Pruned by and by before the last of --epochs, on one schedule."""
+    assert outline(stages(TrainOptions(**options), task=2)) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10])
-def test_prune_steps_share_out_every_retraining_epoch(steps: int) -> None:
-    for epochs in range(steps, 12):
-        plan = stages(TrainOptions(lr=0.1, epochs=1, retrain_epochs=epochs, prune_steps=steps), task=2)
+@pytest.mark.parametrize("protocol", ["paper", "tuned"])
+def test_every_prune_step_has_an_epoch_and_every_epoch_is_trained_once(protocol: str, steps: int) -> None:
+    for epochs, retrain in itertools.product(range(6), range(6)):
+        if steps > max(epochs + retrain, 1):
+            continue
+        options = TrainOptions(protocol=protocol, epochs=epochs, retrain_epochs=retrain, prune_steps=steps)
+        plan = stages(options, task=2)
         parts = [stage.part for stage in plan if isinstance(stage, Prune)]
-        fits = [stage for stage in plan if isinstance(stage, Fit) and stage.phase == "retrain"]
         assert parts == sorted(set(parts))
         assert (len(parts), parts[-1]) == (steps, 1)
-        assert [epoch for fit in fits for epoch in range(fit.begin, fit.end)] == list(range(epochs))
-        lengths = {fit.end - fit.begin for fit in fits}
-        assert max(lengths) - min(lengths) <= 1
-        assert len(fits) == steps, "no two prunings without training between"
+        assert not any(isinstance(one, Prune) and isinstance(two, Prune) for one, two in itertools.pairwise(plan))
+        fits = [stage for stage in plan if isinstance(stage, Fit)]
+        shown = [stage.shown_before + epoch for stage in fits for epoch in range(stage.begin, stage.end)]
+        assert shown == list(range(epochs + retrain))
+        phases = [stage.phase for stage in fits for _ in range(stage.begin, stage.end)]
+        assert phases == ["train"] * epochs + ["retrain"] * retrain
+        assert not fits or fits[-1].keeps_best
+        if protocol == "tuned":
+            assert sum(stage.keeps_best for stage in fits) <= 1, "only where the rate has fallen"
 
 
 def learning_rates(options: TrainOptions, task: int) -> dict[str, list[float]]:
@@ -116,9 +155,16 @@ def test_every_fit_carries_the_optimiser_and_its_images_come_after_those_shown_b
     assert shown == list(range(7)), "no epoch sees the images as another did"
 
 
-def test_cosine_falls_to_nothing_and_begins_anew_after_pruning() -> None:
+def test_cosine_falls_once_over_all_epochs_whenever_pruning_comes() -> None:
     schedule = Schedule(4, 0.2, kind="cosine")
     assert [schedule.lr_at(epoch) for epoch in (0, 2, 4, 5)] == pytest.approx([0.2, 0.1, 0, 0])
+    for steps in (1, 3):
+        found = learning_rates(TrainOptions(lr=1.0, warmup=0, epochs=2, retrain_epochs=2, prune_steps=steps), task=2)
+        assert found["train"] == pytest.approx([1, 0.853553390593])
+        assert found["retrain"] == pytest.approx([0.5, 0.146446609407])
+
+
+def test_cosine_begins_anew_after_pruning_where_that_rate_is_given() -> None:
     options = TrainOptions(schedule="cosine", lr=1.0, warmup=0, epochs=4, retrain_epochs=4, retrain_lr_factor=0.5)
     found = learning_rates(options, task=2)
     assert found["train"] == pytest.approx([1, 0.853553390593, 0.5, 0.146446609407])
@@ -128,14 +174,17 @@ def test_cosine_falls_to_nothing_and_begins_anew_after_pruning() -> None:
 def test_the_rate_rises_first_but_not_after_pruning() -> None:
     schedule = Schedule(4, 0.2, warmup=2)
     assert [schedule.lr_at(epoch) for epoch in (0, 0.5, 1, 2, 3)] == pytest.approx([0, 0.05, 0.1, 0.2, 0.2])
-    first, _, second = stages(TrainOptions(lr=0.1, epochs=9, warmup=1, retrain_epochs=3), task=2)
+    options = TrainOptions(lr=0.1, epochs=9, warmup=1, retrain_epochs=3, retrain_lr=0.1, prune_steps=1)
+    first, _, second = stages(options, task=2)
     assert isinstance(first, Fit)
     assert isinstance(second, Fit)
     assert (first.schedule.warmup, second.schedule.warmup) == (1, 0)
 
 
 def test_the_head_may_come_first_and_have_a_rate_of_its_own() -> None:
-    options = TrainOptions(freeze_epochs=2, epochs=3, retrain_epochs=1, lr=0.1, lr_head=0.4, retrain_lr_factor=0.5)
+    options = TrainOptions(
+        freeze_epochs=2, epochs=3, retrain_epochs=1, lr=0.1, lr_head=0.4, retrain_lr_factor=0.5, prune_steps=1
+    )
     head, train, _, retrain = stages(options, task=2)
     assert isinstance(head, Fit)
     assert isinstance(train, Fit)
@@ -201,7 +250,7 @@ def test_a_search_only_grows_shows_no_epoch_twice_and_keeps_to_its_epochs(epochs
 
 
 @pytest.mark.parametrize(
-    ("patterned", "expected"), [(False, [("train", 0, 7), 1]), (True, [("train", 0, 4), 1, ("retrain", 0, 3)])]
+    ("patterned", "expected"), [(False, [("train", 0, 7), 1]), (True, [("train", 0, 4), 1, ("retrain", 4, 7)])]
 )
 def test_a_last_task_has_its_epochs_before_unless_the_pattern_prunes_it(patterned: bool, expected: list[Any]) -> None:
     options = TrainOptions(lr=0.1, epochs=4, retrain_epochs=3, last=True)

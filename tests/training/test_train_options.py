@@ -103,8 +103,8 @@ def test_contradictions_about_how_much_is_pruned(changes: dict[str, Any], messag
 
 
 def test_every_prune_step_has_an_epoch() -> None:
-    with pytest.raises(UsageError, match=r"--prune-steps 4: expected one retraining epoch .* got --retrain-epochs 3"):
-        TrainOptions(prune_steps=4, retrain_epochs=3)
+    with pytest.raises(UsageError, match=r"--prune-steps 6: expected an epoch .* --epochs 2 and --retrain-epochs 3"):
+        TrainOptions(prune_steps=6, epochs=2, retrain_epochs=3)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_tasks_one_after_the_other(tmp_path: Path, coloured: Coloured) -> None:
     path, watcher = tmp_path / "p.pack", Silent()
     first = add(path, "one", coloured("a"), watcher)
     before = contents(path)
-    assert watcher.phases == [("one: train", 0, 2, 4), ("one: retrain", 0, 1, 4)]
+    assert watcher.phases == [("one: train", 0, 3, 4), ("one: train", 1, 3, 4), ("one: retrain", 2, 3, 4)]
     assert (first.task, first.change, first.skipped) == ("one", {}, ())
     assert owned(first.pack) == pytest.approx([0.25, 0.75], abs=2e-3)
 
@@ -82,8 +82,8 @@ def test_a_third_task_finds_both_others_unchanged(tmp_path: Path, coloured: Colo
 def test_layers_and_steps_are_pruned_as_asked_for(tmp_path: Path, coloured: Coloured) -> None:
     path, data, watcher = tmp_path / "p.pack", coloured(), Silent()
     asked: dict[str, Any] = {"prune_rate": 0.6, "layer_rates": ("features.0.*=0.2", "f?.weight=1")}
-    result = add(path, "one", data, watcher, epochs=1, retrain_epochs=3, prune_steps=2, **asked)
-    assert watcher.phases == [("one: train", 0, 1, 4), ("one: retrain", 0, 1, 4), ("one: retrain", 1, 3, 4)]
+    result = add(path, "one", data, watcher, epochs=1, retrain_epochs=3, prune_steps=3, **asked)
+    assert watcher.phases == [("one: train", 0, 4, 4), ("one: retrain", 1, 4, 4), ("one: retrain", 2, 4, 4)]
     rates = {"features.0.weight": 0.2, "fc.weight": 1.0}
     for layer in result.pack.capacity():
         assert layer.free == round(rates.get(layer.name, 0.6) * layer.size), layer.name
@@ -148,7 +148,8 @@ def test_test_images_are_looked_at_and_decide_nothing(
         monkeypatch.setattr(PackedNetwork, step, noted(step, getattr(PackedNetwork, step)))
     result = add(tmp_path / "p.pack", "t", data)
     measured = ["val", "test"]
-    assert events == ["begin", "val", "val", *measured, "prune", *measured, "val", "freeze", *measured]
+    training = ["val", *measured, "prune", "val", "prune", *measured, "val"]
+    assert events == ["begin", *training, "freeze", *measured]
     swapped = add(tmp_path / "q.pack", "t", other)
     assert swapped.pack.bank().sha256(1) == result.pack.bank().sha256(1)
     for one, opposite in zip(
