@@ -111,9 +111,9 @@ def stages(
     """What happens to task number ``task`` (from 1).
 
     Pruning takes ``prune_steps`` steps, an epoch apart; the last comes after ``epochs``, or later where there are
-    fewer epochs than steps. A rate on a cosine schedule falls once, over all epochs before and after. One on a step
-    schedule, or given for after pruning, begins anew there: where it began before for task 1, which loses most of what
-    it is when it is pruned, and lower for an added task, which loses little, without falling half-way.
+    fewer epochs than steps. A learning rate on a cosine schedule falls once, over all epochs before and after. One on
+    a step schedule, or given for after pruning, begins anew there: where it began before for task 1, which loses most
+    of what it is when it is pruned, and lower for an added task, which loses little, without falling half-way.
 
     With ``max_drop``, as far as it is known when these rates have been ``tried``: what was known before stays, more
     follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, and
@@ -125,48 +125,49 @@ def stages(
     "To prune, or not to prune", 2017.
     """
     if options.last and not patterned:
-        before = options.epochs + options.retrain_epochs
-        options = replace(options, epochs=before, retrain_epochs=0, retrain_milestones=None)
+        epochs = options.epochs + options.retrain_epochs
+        options = replace(options, epochs=epochs, retrain_epochs=0, retrain_milestones=None)
     added = task > 1
     alone = _schedule(options, options.freeze_epochs, options.lr_head or options.lr, ())
     head = Fit("head", alone, 0, alone.epochs, head_alone=True)
+    train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
     lr, anew = _after_pruning(options, added, searching=search is not None)
     milestones = () if options.retrain_milestones is None and added else options.retrain_milestones
-    train = _schedule(options, options.epochs, options.lr, options.milestones, warmup=options.warmup)
-    shown = alone.epochs + train.epochs
     if search is not None:
         plan = [head, Fit("train", train, 0, train.epochs, alone.epochs)]
-        return _whole(plan) + _searching(options, lr, milestones, search, tried, shown)
+        return _whole(plan) + _searching(options, lr, milestones, search, tried, alone.epochs + train.epochs)
     retrain = _schedule(options, options.retrain_epochs, lr, milestones)
-    whole = _schedule(options, train.epochs + retrain.epochs, options.lr, (), warmup=options.warmup)
-
-    def epochs(begin: int, end: int) -> list[Fit]:
-        """Training from one epoch of the task to another; counted on over pruning, or anew."""
-        middle = min(max(train.epochs, begin), end)
-        if anew:
-            after = range(middle - train.epochs, end - train.epochs)
-            return [
-                Fit("train", train, begin, middle, alone.epochs),
-                Fit("retrain", retrain, after.start, after.stop, shown),
-            ]
-        return [
-            Fit("train", whole, begin, middle, alone.epochs),
-            Fit("retrain", whole, middle, end, alone.epochs),
-        ]
-
-    steps = options.prune_steps
-    first = max(train.epochs + 1 - steps, 0)
-    plan = [head, *epochs(0, first)]
-    for step in range(1, steps + 1):
-        begin = first + step - 1
-        end = begin + 1 if step < steps else train.epochs + retrain.epochs
-        plan += [Prune(_part(step / steps)), *epochs(begin, end)]
-    return _whole(plan)
+    if anew:
+        before = Fit("train", train, 0, train.epochs, alone.epochs)
+        after = Fit("retrain", retrain, 0, retrain.epochs, alone.epochs + train.epochs)
+    else:
+        both = _schedule(options, train.epochs + retrain.epochs, options.lr, (), warmup=options.warmup)
+        before = Fit("train", both, 0, train.epochs, alone.epochs)
+        after = Fit("retrain", both, train.epochs, both.epochs, alone.epochs)
+    return _whole([head, *_pruned(before, after, options.prune_steps, even=options.method == "filter-pruning")])
 
 
-def _part(time: float) -> float:
-    """How much of the whole rate is reached at a time 0..1 of pruning: much at first, where much is spare."""
-    return 1 - (1 - time) ** 3
+def _pruned(before: Fit, after: Fit, steps: int, *, even: bool) -> list[Stage]:
+    """Two fits, cut in pieces by so many prunings: each an epoch after the other, the last between the fits, or later
+    if these are too few. ``even``: they take alike, else much at first, where much is spare."""
+    epochs = before.end - before.begin
+    last = max(epochs, steps - 1)
+    cuts = {last - steps + 1 + i: (i + 1) / steps for i in range(steps)}  # by epochs that are over
+    plan, begun = list[Stage](), 0
+    for at, time in cuts.items():
+        plan += [*_between(before, after, begun, at), Prune(time if even else 1 - (1 - time) ** 3)]
+        begun = at
+    return [*plan, *_between(before, after, begun, epochs + after.end - after.begin)]
+
+
+def _between(before: Fit, after: Fit, begin: int, end: int) -> list[Stage]:
+    """What of two fits lies between epochs counted over both; empty pieces too."""
+    first, second = before.begin, after.begin - (before.end - before.begin)
+    edge = min(max(before.end - before.begin, begin), end)
+    return [
+        replace(before, begin=first + begin, end=first + edge),
+        replace(after, begin=second + edge, end=second + end),
+    ]
 
 
 def _after_pruning(options: TrainOptions, added: bool, *, searching: bool) -> tuple[float, bool]:
