@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -170,4 +171,5 @@ def train_together(
 
 def training_stage(options: TrainOptions) -> Fit | None:
     """The epochs before pruning, of a method that does not prune; None if there are none."""
-    return next((stage for stage in stages(options, 1) if isinstance(stage, Fit) and stage.phase == "train"), None)
+    unpruned = replace(options, prune_steps=1, retrain_epochs=0, retrain_milestones=None)
+    return next((stage for stage in stages(unpruned, 1) if isinstance(stage, Fit) and stage.phase == "train"), None)
