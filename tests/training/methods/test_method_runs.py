@@ -241,9 +241,9 @@ def test_lwf_measures_every_task_at_every_stage_and_warms_new_heads_up(whole: Ca
         assert report["errors"]["retrained"]["test"][0] == pytest.approx(error, abs=1e-6)
     assert watcher.phases == [
         ("a: train", 0, 4),
-        ("b: warm-up", 0, 1),
+        ("b: warm-up", 0, 4),
         ("b: train", 1, 4),
-        ("c: warm-up", 0, 1),
+        ("c: warm-up", 0, 4),
         ("c: train", 1, 4),
     ]
 
