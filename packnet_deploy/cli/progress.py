@@ -78,10 +78,10 @@ class BarProgress(PlainProgress):
         self._bars.stop()
 
     def phase(self, name: str, begin: int, end: int, batches: int) -> None:
-        goes_on = self._bar is not None and 0 < begin == self._done and end == self._end
+        begun = self._bar if 0 < begin == self._done and end == self._end else None
         super().phase(name, begin, end, batches)
-        if goes_on:  # one bar for a schedule, whatever happens to the network on the way
-            self._bars.update(self._bar, description=name)
+        if begun is not None:  # one bar for a schedule, whatever happens to the network on the way
+            self._bars.update(begun, description=name)
         else:
             self._error = ""
             self._bar = self._bars.add_task(name, total=(end - begin) * batches, figures="")
