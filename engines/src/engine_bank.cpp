@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <new>
 
-#include "folding.h"
+#include "norms.h"
 #include "outputs.h"
 #include "packnet/bank.h"
 #include "parallel.h"
@@ -15,8 +16,6 @@
 
 namespace packnet {
 
-using detail::Factors;
-using detail::Scales;
 using detail::Tensors;
 
 namespace {
@@ -33,10 +32,14 @@ struct Banked {
     std::unique_ptr<std::uint8_t[]> ranks;
 };
 
-/// A task's side: by weight, tensors where they are not banked, ratios where they are.
-struct Side {
-    std::vector<Memory> tensors;
-    std::vector<Factors<float>> ratios;
+/// A task's side: by weight, tensors where they are not banked.
+using Side = std::vector<Memory>;
+
+/// A weight of the bank that never changes, and is in the plan for good.
+struct Baked {
+    std::vector<std::int64_t> shape;
+    const float* values;
+    std::size_t size;
 };
 
 Memory allocate(const SwitchedWeight& weight) {
@@ -49,13 +52,13 @@ Memory allocate(const SwitchedWeight& weight) {
     return memory;
 }
 
-Memory converted(const SwitchedWeight& weight, const Tensor& tensor) {
-    if (tensor.shape != weight.shape) {
+Memory converted(const SwitchedWeight& weight, const std::vector<std::int64_t>& shape, const float* values) {
+    if (shape != weight.shape) {
         throw Error({}, "weight " + detail::in_quotes(weight.name), detail::listed(weight.shape) + " as in the plan",
-                    detail::listed(tensor.shape), kBuildAgain);
+                    detail::listed(shape), kBuildAgain);
     }
     Memory memory = allocate(weight);
-    detail::convert(weight.name, weight.dtype, tensor.values.data(), memory.get(), 0, weight.size);
+    detail::convert(weight.name, weight.dtype, values, memory.get(), 0, weight.size);
     return memory;
 }
 
@@ -68,21 +71,26 @@ Tensor padded(const std::string& name, Tensor tensor, int classes) {
     return tensor;
 }
 
-/// The hash of EngineBank.fixed_sha256 in trt/bank.py, over every tensor that is not one of `weights`.
-std::string fixed_sha256(const Tensors& tensors, const std::vector<SwitchedWeight>& weights, Precision type) {
+bool changes(const std::vector<SwitchedWeight>& weights, const std::string& name) {
+    return std::any_of(weights.begin(), weights.end(), [&](const auto& weight) { return weight.name == name; });
+}
+
+/// The hash of EngineBank.fixed_sha256 in trt/bank.py, over every tensor and baked weight that is not one of `weights`.
+std::string fixed_sha256(const Tensors& tensors, const std::map<std::string, Baked>& baked,
+                         const std::vector<SwitchedWeight>& weights, Precision type) {
     const char* names[] = {"float32", "float16", "bfloat16"};
+    std::map<std::string, Baked> fixed = baked;  // by rising name
+    for (const auto& [name, tensor] : tensors) {
+        if (!changes(weights, name)) fixed[name] = {tensor.shape, tensor.values.data(), tensor.values.size()};
+    }
     detail::Sha256 hash;
-    for (const auto& [name, tensor] : tensors) {  // by rising name
-        const std::string& wanted = name;
-        if (std::any_of(weights.begin(), weights.end(), [&](const auto& weight) { return weight.name == wanted; })) {
-            continue;
-        }
+    for (const auto& [name, tensor] : fixed) {
         std::string line = name + ' ' + names[static_cast<int>(type)] + ' ';
         for (std::size_t i = 0; i < tensor.shape.size(); ++i) line += (i ? " " : "") + std::to_string(tensor.shape[i]);
         line += '\n';
         hash.update(line.data(), line.size());
-        const SwitchedWeight typed{name, tensor.shape, type, false, tensor.values.size()};
-        hash.update(converted(typed, tensor).get(), typed.bytes());
+        const SwitchedWeight typed{name, tensor.shape, type, false, tensor.size};
+        hash.update(converted(typed, tensor.shape, tensor.values).get(), typed.bytes());
     }
     return hash.hex();
 }
@@ -95,35 +103,51 @@ struct EngineBank::Content {
     std::vector<Side> sides;     // by task
     bool dropped = false;        // of `banked`, the memory
 
-    void take_banked(Bank bank, const Scales& scales, unsigned threads);
-    void add_side(const Sidecar& plan, Tensors tensors, const Scales& factors, const Scales& scales,
+    std::map<std::string, Baked> baked_of(const Bank& bank) const;
+    void take_banked(Bank bank, unsigned threads);
+    void add_side(const Sidecar& plan, Tensors tensors, const std::map<std::string, Baked>& baked,
                   const std::string& task);
     void check_sparsity(const Sidecar& plan) const;
     void materialise(int task, std::size_t weight, std::size_t begin, std::size_t end, std::byte* out) const;
 };
 
-/// The weights of a bank, folded and typed; its memory goes, parameter by parameter, as ours comes.
-void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned threads) {
+/// Weights that the plan has for good must be the first task's to the last one, or a task would miss its own.
+std::map<std::string, Baked> EngineBank::Content::baked_of(const Bank& bank) const {
+    std::map<std::string, Baked> baked;
+    for (std::size_t i = 0; i < bank.parameters().size(); ++i) {
+        const Parameter& parameter = bank.parameters()[i];
+        if (changes(weights, parameter.name)) continue;
+        const std::size_t size = parameter.size;
+        const std::uint8_t* owners = bank.owners_[i].get();
+        if (std::any_of(owners, owners + size, [](std::uint8_t owner) { return owner != 1; })) {
+            throw Error({}, "weight " + detail::in_quotes(parameter.name),
+                        detail::listed(parameter.shape) + " in the plan", "none", kBuildAgain);
+        }
+        baked[parameter.name] = {parameter.shape, bank.values_[i].get(), size};
+    }
+    return baked;
+}
+
+/// The weights of a bank, typed; its memory goes, parameter by parameter, as ours comes.
+void EngineBank::Content::take_banked(Bank bank, unsigned threads) {
     banked.resize(weights.size());
     for (std::size_t i = 0; i < bank.parameters().size(); ++i) {
         const Parameter& parameter = bank.parameters()[i];
         const auto of_it = [&](const SwitchedWeight& weight) { return weight.banked && weight.name == parameter.name; };
         const auto found = std::find_if(weights.begin(), weights.end(), of_it);
-        if (found == weights.end() || found->shape != parameter.shape) {
+        if (found == weights.end()) continue;
+        if (found->shape != parameter.shape) {
             throw Error({}, "weight " + detail::in_quotes(parameter.name),
-                        detail::listed(parameter.shape) + " in the plan",
-                        found == weights.end() ? "none" : detail::listed(found->shape), kBuildAgain);
+                        detail::listed(parameter.shape) + " in the plan", detail::listed(found->shape), kBuildAgain);
         }
         const SwitchedWeight& weight = *found;
         Banked& target = banked[static_cast<std::size_t>(found - weights.begin())];
         target.values = allocate(weight);
         target.ranks = std::move(bank.owners_[i]);
         const std::unique_ptr<float[]> values = std::move(bank.values_[i]);
-        const auto scale = scales.find(weight.name);
         const std::size_t chunks = detail::chunks_of(parameter);
         detail::parallel_for(chunks, threads, [&](std::size_t chunk) {
             const std::size_t begin = chunk * detail::kChunk, end = std::min(weight.size, begin + detail::kChunk);
-            if (scale != scales.end()) detail::scale_in_place(values.get(), begin, end, scale->second);
             detail::convert(weight.name, weight.dtype, values.get(), target.values.get(), begin, end);
             for (std::size_t j = begin; j < end; ++j)  // they were owners until here
                 target.ranks[j] = static_cast<std::uint8_t>(target.ranks[j] - 1);
@@ -136,36 +160,24 @@ void EngineBank::Content::take_banked(Bank bank, const Scales& scales, unsigned 
     }
 }
 
-void EngineBank::Content::add_side(const Sidecar& plan, Tensors tensors, const Scales& factors, const Scales& scales,
+void EngineBank::Content::add_side(const Sidecar& plan, Tensors tensors, const std::map<std::string, Baked>& baked,
                                    const std::string& task) {
-    for (const auto& [name, factor] : factors) {
-        const auto found = tensors.find(name);  // one that every task has of its own
-        if (found == tensors.end()) continue;
-        detail::scale_in_place(found->second.values.data(), 0, found->second.values.size(), factor);
-    }
     for (auto& [name, tensor] : tensors) tensor = padded(name, std::move(tensor), plan.classes);
-    const std::string fixed = fixed_sha256(tensors, weights, plan.precision);
+    const std::string fixed = fixed_sha256(tensors, baked, weights, plan.precision);
     if (fixed != plan.fixed_sha256) {
-        throw Error({}, "task " + task + ": biases and normalisation that the plan holds for good (fixed_sha256)",
-                    plan.fixed_sha256, fixed, kBuildAgain);
+        throw Error({}, "task " + task + ": what the plan holds for good (fixed_sha256)", plan.fixed_sha256, fixed,
+                    kBuildAgain);
     }
     Side side;
     for (const SwitchedWeight& weight : weights) {
-        side.tensors.emplace_back();
-        side.ratios.emplace_back();
-        const auto factor = factors.find(weight.name);
-        if (weight.banked) {
-            if (factor != factors.end()) {
-                side.ratios.back() = detail::ratio(factor->second, scales.at(weight.name));
-            }
-            continue;
-        }
+        side.emplace_back();
+        if (weight.banked) continue;
         const auto found = tensors.find(weight.name);
         if (found == tensors.end()) {
             throw Error({}, "weight " + detail::in_quotes(weight.name), "in task " + task + ", as in the plan", "none",
                         kBuildAgain);
         }
-        side.tensors.back() = converted(weight, found->second);
+        side.back() = converted(weight, found->second.shape, found->second.values.data());
     }
     sides.push_back(std::move(side));
 }
@@ -192,28 +204,22 @@ void EngineBank::Content::materialise(int task, std::size_t index, std::size_t b
     const Side& side = sides[static_cast<std::size_t>(task) - 1];
     if (!weight.banked) {
         const std::size_t item = item_size(weight.dtype);
-        std::memcpy(out + begin * item, side.tensors[index].get() + begin * item, (end - begin) * item);
+        std::memcpy(out + begin * item, side[index].get() + begin * item, (end - begin) * item);
         return;
     }
     const Banked& from = banked[index];
     detail::mask(weight.dtype, from.values.get(), from.ranks.get(), out, begin, end, static_cast<std::uint8_t>(task));
-    const Factors<float>& ratio = side.ratios[index];
-    if (ratio.values.empty()) return;
-    ratio.for_each_run(begin, end, [&](std::size_t run, std::size_t to, float factor) {
-        detail::multiply(weight.dtype, out, run, to, factor);
-    });
 }
 
 EngineBank::EngineBank(const Deltas& deltas, const Sidecar& plan, unsigned threads) {
     if (plan.weights.empty()) {
         throw Error({}, "switch mode", "refit or bind, whose weights come from a bank", name_of(plan.mode));
     }
-    detail::Shapes banked;
-    for (const Parameter& parameter : deltas.parameters()) banked[parameter.name] = parameter.shape;
     detail::check_task(1, 1, deltas.tasks());
     auto content = std::make_unique<Content>();
     content->weights = plan.weights;
-    Scales scales;
+    Bank bank(deltas, threads);
+    const std::map<std::string, Baked> baked = content->baked_of(bank);
     for (int task = 1; task <= deltas.tasks(); ++task) {
         TaskContent brought = deltas.content(task);
         if (static_cast<std::int64_t>(brought.classes.size()) > plan.classes) {
@@ -221,15 +227,10 @@ EngineBank::EngineBank(const Deltas& deltas, const Sidecar& plan, unsigned threa
                         "at most " + std::to_string(plan.classes) + " classes, the plan's logits",
                         std::to_string(brought.classes.size()), kBuildAgain);
         }
-        if (task == 1) {  // the shared values, even where task 1 has some of its own
-            Tensors shared = deltas.shared();
-            shared.insert(brought.tensors.begin(), brought.tensors.end());
-            scales = detail::bank_scales(detail::fold_biases_in_place(plan.folds, banked, shared));
-        }
-        const Scales factors = detail::fold_biases_in_place(plan.folds, banked, brought.tensors);
-        content->add_side(plan, std::move(brought.tensors), factors, scales, std::to_string(task));
+        detail::unfold_norms_in_place(plan.norms, brought.tensors);
+        content->add_side(plan, std::move(brought.tensors), baked, std::to_string(task));
     }
-    content->take_banked(Bank(deltas, threads), scales, threads);
+    content->take_banked(std::move(bank), threads);
     content->check_sparsity(plan);
     content_ = std::move(content);
 }
@@ -246,15 +247,9 @@ const std::byte* EngineBank::values(std::size_t weight) const { return content_-
 
 const std::uint8_t* EngineBank::ranks(std::size_t weight) const { return content_->banked.at(weight).ranks.get(); }
 
-EngineBank::Ratio EngineBank::ratio(int task, std::size_t weight) const {
-    detail::check_task(task, 1, tasks());
-    const Factors<float>& factors = content_->sides[static_cast<std::size_t>(task) - 1].ratios.at(weight);
-    return {factors.values.empty() ? nullptr : factors.values.data(), factors.values.size(), factors.inner};
-}
-
 const std::byte* EngineBank::tensor(int task, std::size_t weight) const {
     detail::check_task(task, 1, tasks());
-    return content_->sides[static_cast<std::size_t>(task) - 1].tensors.at(weight).get();
+    return content_->sides[static_cast<std::size_t>(task) - 1].at(weight).get();
 }
 
 void EngineBank::drop_bank() noexcept {

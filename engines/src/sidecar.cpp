@@ -61,24 +61,25 @@ SwitchedWeight parse_weight(const Field& field) {
     return weight;
 }
 
-/// One axis, that of the layer's outputs, is -1, all others 1.
-std::vector<std::int64_t> parse_broadcast(const Field& field) {
+/// The channels, -1, and a 1 for every dimension behind them.
+std::vector<std::int64_t> parse_channels(const Field& field) {
     std::vector<std::int64_t> sizes;
     for (const Field& size : field.items()) sizes.push_back(size.integer(-1, 1));
-    const auto outputs = std::count(sizes.begin(), sizes.end(), -1), ones = std::count(sizes.begin(), sizes.end(), 1);
-    const auto all = static_cast<std::ptrdiff_t>(sizes.size());
-    if (outputs != 1 || ones != all - 1 || sizes.size() > detail::kMaxDimensions) field.refuse("one -1, all others 1");
+    const auto ones = static_cast<std::size_t>(std::count(sizes.begin(), sizes.end(), 1));
+    if (sizes.empty() || sizes[0] != -1 || ones != sizes.size() - 1 || sizes.size() >= detail::kMaxDimensions) {
+        field.refuse("-1, then 1s");
+    }
     return sizes;
 }
 
-Fold parse_fold(const Field& field) {
+Norm parse_norm(const Field& field) {
     const std::vector<std::string> norm = parse_texts(field.at("norm"));
     if (norm.size() != 4) field.at("norm").refuse("4 names");
     const Field epsilon = field.at("epsilon");
     if (!epsilon.value.is_number() || !(epsilon.value.get<double>() >= 0)) epsilon.refuse("a number from 0");
-    return {field.at("weight").printable(),        field.at("bias").printable(),   field.at("gains_bias").truth(),
-            {norm[0], norm[1], norm[2], norm[3]},  parse_texts(field.at("freed")), epsilon.value.get<double>(),
-            parse_broadcast(field.at("broadcast"))};
+    return {field.at("scale").printable(),        field.at("shift").printable(),
+            {norm[0], norm[1], norm[2], norm[3]}, parse_texts(field.at("freed")),
+            epsilon.value.get<double>(),          parse_channels(field.at("shape"))};
 }
 
 /// What no single field can say.
@@ -177,7 +178,7 @@ Sidecar detail::parse_sidecar(const std::string& name, Bytes file) {
                     document.at("plan_bytes").count()};
     for (const Field& item : document.at("tasks").items()) sidecar.tasks.push_back(parse_task(item));
     for (const Field& item : document.at("weights").items()) sidecar.weights.push_back(parse_weight(item));
-    for (const Field& item : document.at("folds").items()) sidecar.folds.push_back(parse_fold(item));
+    for (const Field& item : document.at("norms").items()) sidecar.norms.push_back(parse_norm(item));
     for (const Field& item : document.at("sparsity").items()) {
         sidecar.sparsity.push_back({item.at("name").printable(), item.at("eligible").truth()});
     }

@@ -47,23 +47,4 @@ void mask(Precision type, const std::byte* values, const std::uint8_t* ranks, st
     masked(values, ranks, out, begin, end, task);
 }
 
-void multiply(Precision type, std::byte* weights, std::size_t begin, std::size_t end, float factor) {
-    if (type == Precision::fp32) {
-        for (std::size_t i = begin; i < end; ++i) {
-            float value;
-            std::memcpy(&value, weights + 4 * i, 4);
-            value *= factor;
-            std::memcpy(weights + 4 * i, &value, 4);
-        }
-        return;
-    }
-    for (std::size_t i = begin; i < end; ++i) {
-        std::uint16_t bits;
-        std::memcpy(&bits, weights + 2 * i, 2);
-        bits = type == Precision::fp16 ? half_of(float_of_half(bits) * factor)
-                                       : bfloat16_of(float_of_bfloat16(bits) * factor);
-        std::memcpy(weights + 2 * i, &bits, 2);
-    }
-}
-
 }  // namespace packnet::detail

@@ -67,14 +67,13 @@ std::string golden_sidecar() {
               {"graph_sha256", pack.graph_sha256},
               {"sparse_weights", true},
               {"sparsity", {{{"name", "conv1.weight"}, {"eligible", false}}}},
-              {"folds",
-               {{{"weight", "conv1.weight"},
-                 {"bias", "conv1.bias"},
-                 {"gains_bias", true},
+              {"norms",
+               {{{"scale", "n.scale"},
+                 {"shift", "n.shift"},
                  {"norm", {"n.weight", "n.bias", "n.running_mean", "n.running_var"}},
                  {"freed", {"n.weight"}},
                  {"epsilon", 1e-5},
-                 {"broadcast", {-1, 1, 1, 1}}}}},
+                 {"shape", {-1, 1, 1}}}}},
               {"plan_sha256", packnet::detail::sha256("an engine", 9)},
               {"plan_bytes", 9}};
     for (const packnet::TaskEntry& task : pack.tasks) {

@@ -47,7 +47,7 @@ private:
 const std::vector<std::string>& golden_deltas();
 
 /// The sidecar of a plan of the golden pack, whose bytes are "an engine": refit, fp32, for batches of 1, 2 to 8. Its
-/// fold is of no layer there is.
+/// normalisation is none there is.
 std::string golden_sidecar();
 
 /// Check the golden pack's chain with the delta at `position` replaced. Hashes are not looked at.

@@ -197,17 +197,47 @@ def _show_dry_run(found: DryRun, as_json: bool) -> None:
             "yes" if one.sparse else "",
         )
     screen.print(marks)
-    tasks = len(next(iter(found.memory.values())))
-    memory = table("GPU memory for weights, by number of tasks", ("switch",), tuple(map(str, range(1, tasks + 1))))
-    for switch, counts in found.memory.items():
-        memory.add_row(switch, *map(size, counts))
+    tasks = len(found.ways[0].memory)
+    memory = table(
+        f"GPU memory for weights, in models of {size(found.model)}, by number of tasks",
+        ("switch", "bank"),
+        (*map(str, range(1, tasks + 1)), "bytes"),
+    )
+    for way in found.ways:
+        models = (f"{count / found.model:.2f}" for count in way.memory)
+        memory.add_row(way.switch, way.bank, *models, size(way.memory[-1]))
     screen.print(memory)
+    if found.steps:
+        screen.print(_steps(found))
     screen.print(
-        "Counted: the plan's weights, the bank, its owners and the buffer that masking writes. Activations and "
-        "workspace come on top; only a GPU tells.",
+        "Counted: weights in the plan, what changes with the task, and the bank's parts on the GPU. Activations and "
+        "workspace come on top; only a GPU tells. Weights as inputs (bind) may be laid out anew at every inference "
+        "(NVIDIA/TensorRT#3740); packnet bench tells what that costs.",
         soft_wrap=True,
     )
+    screen.print(f"Recommended: {found.recommended}.", soft_wrap=True)
     if found.asked:
         screen.print(f"Refittable: what {found.asked} answers.")
     else:
         screen.print("Refittable was not asked: no TensorRT starts here; pip install 'packnet-deploy[rtx]' brings one.")
+
+
+def _steps(found: DryRun) -> Any:
+    from packnet_deploy.cli.show import size, table
+
+    shown = table(
+        "A switch",
+        ("from, to",),
+        ("bind: weights written", "bytes read", "launches", "refit: bytes given", "in groups"),
+    )
+    for step in found.steps:
+        read = step.values + step.positions + step.own
+        shown.add_row(
+            f"{step.source} to {step.target}",
+            f"{step.weights:,}",
+            size(read),
+            str(step.launches),
+            size(step.given),
+            str(step.groups),
+        )
+    return shown

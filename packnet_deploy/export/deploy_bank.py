@@ -1,8 +1,8 @@
-"""The weight bank as exports and engines hold it: folded once for all tasks, typed, and what each task has of its own.
+"""The weight bank as exports and engines hold it: one for all tasks, typed, and what each task has of its own.
 
-The bank is scaled by the normalisation that tasks share. A task with normalisation of its own (``own/``) multiplies
-its masked weights by a ratio per output channel on top, so the bank stays one, and stays as it is when tasks are
-added. Where the shared scale is zero or tiny the bank is left unscaled, or the ratio could not bring it back.
+Its values are those of the pack, rounded to the type and never rescaled: each normalisation is a scale and a shift in
+the graph (norms.py), which a task with normalisation of its own (``own/``) has of its own. So the bank stays one, and
+stays as it is, whatever tasks are added.
 """
 
 from __future__ import annotations
@@ -15,14 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from packnet_deploy.export.fold import (
-    Factors,
-    Fold,
-    Tensors,
-    fold_biases_in_place,
-    fold_graph_in_place,
-    scaled,
-)
+from packnet_deploy.export.fold import Tensors
+from packnet_deploy.export.norms import Norm, unfold_norms_in_place, unfold_values_in_place
 from packnet_deploy.export.precision import Precision, typed_tensors
 from packnet_deploy.export.skeleton import Target, drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
 from packnet_deploy.pack.directory import Pack
@@ -35,8 +29,6 @@ RankMap = npt.NDArray[np.uint8]
 
 NO_RANK = 255  # the rank of a weight without an owner: above every task's
 
-SMALLEST_SCALE = 1e-6  # far above float32's and far below any scale that a network's output could depend on
-
 
 @dataclass(frozen=True)
 class DeployTask:
@@ -44,16 +36,13 @@ class DeployTask:
 
     Attributes:
         input: how its images become the input, at the size made for.
-        tensors: by name, typed: head, biases, normalisation that could not be folded; what is not in the bank.
-        ratios: by name of a weight in the bank, float32, shaped to broadcast over it: factors that this task
-            multiplies its masked weights by. Empty unless it has normalisation of its own.
+        tensors: by name, typed: head, biases, scales and shifts; what is not in the bank.
     """
 
     entry: TaskEntry
     classes: tuple[str, ...]
     input: InputSpec
     tensors: dict[str, Array]
-    ratios: Tensors
 
     @property
     def unpadded(self) -> dict[str, Array]:
@@ -74,13 +63,12 @@ class DeployBank:
     """One graph and one bank for all tasks.
 
     Attributes:
-        model: the pack's graph after folding, with ``images`` as its only input and no initialiser for the weights.
+        model: the pack's graph, scales and shifts in it, ``images`` its only input and no initialiser for the weights.
         values: by name, typed; free weights are 0.
         ranks: by name, uint8: the owner's index minus one, ``NO_RANK`` where a weight is free, so that a single
             comparison, ``rank < task``, is the whole mask.
         tasks: every task of the pack, in order.
-        folds: the normalisations that are in ``values`` and in the tasks' biases, in graph order; for runtimes that
-            read a pack but no ONNX.
+        norms: the normalisations that are scales and shifts, in graph order; for runtimes that read a pack but no ONNX.
     """
 
     model: ModelProto
@@ -88,7 +76,7 @@ class DeployBank:
     values: dict[str, Array]
     ranks: dict[str, RankMap]
     tasks: tuple[DeployTask, ...]
-    folds: tuple[Fold, ...]
+    norms: tuple[Norm, ...]
 
     @property
     def widest(self) -> DeployTask:
@@ -114,7 +102,7 @@ def in_common(tasks: Sequence[Mapping[str, Array]]) -> list[str]:
 
 
 def load_deploy_bank(pack: Pack, target: Target) -> DeployBank:
-    """Load every task of a pack and fold what may be folded; what is in the graph is typed by whoever finishes it.
+    """Load every task of a pack, typed; what is in the graph is typed by whoever finishes it.
 
     Raises:
         UsageError: the pack has no task, or a value does not fit the precision.
@@ -132,26 +120,12 @@ def load_deploy_bank(pack: Pack, target: Target) -> DeployBank:
         expect_fit(graph, {**bank.values, **small}, len(header.classes))
         own_tensors.append({name: small[name] for name in inputs if name in small})
 
-    folds = fold_graph_in_place(graph, {name: tuple(sizes) for name, sizes in inputs.items()})
+    norms = unfold_norms_in_place(model, inputs)
     drop_weight_inputs(graph)
-    scales = _bank_scales(fold_biases_in_place(folds, {**own_tensors[0], **bank.shared}))
-    values = {
-        name: typed_tensors({name: scaled(array, scales[name]) if name in scales else array}, target.precision)[name]
-        for name, array in bank.values.items()
-    }
+    values = typed_tensors(bank.values, target.precision)
     tasks = []
     for entry, (header, _, _), tensors in zip(pack.tasks, sides, own_tensors, strict=True):
-        factors = fold_biases_in_place(folds, tensors)
-        ratios = {}
-        for name, factor in factors.items():
-            if name not in bank.values:  # a weight that every task has of its own, such as the head's
-                tensors[name] = scaled(tensors[name], factor)
-            elif np.any(factor != scales[name]):
-                ratios[name] = (factor / scales[name]).astype(np.float32)
+        unfold_values_in_place(norms, tensors)
         spec, typed = target.sized(header.input or pack.input), typed_tensors(tensors, target.precision)
-        tasks.append(DeployTask(entry, header.classes, spec, typed, ratios))
-    return DeployBank(model, target.precision, values, ranks_of(bank.owners), tuple(tasks), tuple(folds))
-
-
-def _bank_scales(shared: dict[str, Factors]) -> dict[str, Factors]:
-    return {name: np.where(np.abs(scale) >= SMALLEST_SCALE, scale, 1.0) for name, scale in shared.items()}
+        tasks.append(DeployTask(entry, header.classes, spec, typed))
+    return DeployBank(model, target.precision, values, ranks_of(bank.owners), tuple(tasks), tuple(norms))

@@ -6,9 +6,7 @@ Allowed where (1) a Conv or Gemm feeds that normalisation and nothing else, (2) 
 node, and (3) all their values are given. A normalisation that fails one of these stays a node; DenseNet's, which
 come before the convolution, do. Scaling whole output channels leaves zeros zero, so a fold commutes with masking.
 
-Two steps, because several tasks may share one graph and one weight but differ in biases or normalisation:
-``fold_graph_in_place`` decides and changes the nodes, ``fold_biases_in_place`` computes one task's biases and the
-factors of its weights.
+This is for a task by itself. Where tasks share a bank, normalisation stays apart from the weights: norms.py.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ _MAY_FOLD_INTO = ("Conv", "Gemm")
 
 
 @dataclass(frozen=True)
-class Fold:
+class _Fold:
     """One normalisation that has left the graph, and the layer it went into."""
 
     node: str  # the normalisation's name
@@ -54,23 +52,24 @@ def fold_normalisation_in_place(graph: GraphProto, tensors: Tensors) -> list[str
     Returns:
         The names of the folded normalisation nodes, in graph order.
     """
-    folds = fold_graph_in_place(graph, {name: array.shape for name, array in tensors.items()})
-    for name, factors in fold_biases_in_place(folds, tensors).items():
-        scale_in_place(tensors[name], factors)
+    folds = _fold_graph_in_place(graph, {name: array.shape for name, array in tensors.items()})
+    for name, factors in _fold_biases_in_place(folds, tensors).items():
+        # In float64, rounded once. The ufunc converts block by block: no float64 copy of the weight exists.
+        np.multiply(tensors[name], factors, out=tensors[name], dtype=np.float64, casting="same_kind")
     return [fold.node for fold in folds]
 
 
-def fold_graph_in_place(graph: GraphProto, shapes: Shapes) -> list[Fold]:
-    """Take every normalisation that may be folded out of the graph; no values are needed.
+def _fold_graph_in_place(graph: GraphProto, shapes: Shapes) -> list[_Fold]:
+    """Take every normalisation that may be folded out of the graph.
 
     Args:
-        shapes: of every tensor whose values will be given, by name.
+        shapes: of every tensor, by name.
     """
     known = dict(shapes)
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(value.name for value in graph.output)
     producers = {name: node for node in graph.node for name in node.output}
-    folds: list[Fold] = []
+    folds: list[_Fold] = []
     folded: list[NodeProto] = []
     for node in graph.node:
         layer = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
@@ -87,7 +86,7 @@ def fold_graph_in_place(graph: GraphProto, shapes: Shapes) -> list[Fold]:
         gamma, beta, mean, variance = node.input[1:5]
         outputs = 1 if layer.op_type == "Gemm" and not _attributes(layer).get("transB", 0) else 0
         folds.append(
-            Fold(
+            _Fold(
                 node=node.name,
                 weight=weight,
                 bias=layer.input[2],
@@ -104,11 +103,11 @@ def fold_graph_in_place(graph: GraphProto, shapes: Shapes) -> list[Fold]:
     return folds
 
 
-def fold_biases_in_place(folds: Sequence[Fold], tensors: Tensors) -> dict[str, Factors]:
-    """One task's side of the folds: its biases change or appear in ``tensors``, its freed normalisation leaves it.
+def _fold_biases_in_place(folds: Sequence[_Fold], tensors: Tensors) -> dict[str, Factors]:
+    """Biases change or appear in ``tensors``, freed normalisation leaves it.
 
     Returns:
-        By weight name, the float64 factors that ``scale_in_place`` still has to put into that weight.
+        By weight name, the float64 factors that still have to go into that weight.
     """
     factors: dict[str, Factors] = {}
     for fold in folds:
@@ -121,18 +120,6 @@ def fold_biases_in_place(folds: Sequence[Fold], tensors: Tensors) -> dict[str, F
         for name in fold.freed:
             del tensors[name]
     return factors
-
-
-def scale_in_place(weight: npt.NDArray[np.float32], factors: Factors) -> None:
-    """Multiply in float64, round once. The ufunc converts block by block: no float64 copy of the weight exists."""
-    np.multiply(weight, factors, out=weight, dtype=np.float64, casting="same_kind")
-
-
-def scaled(weight: npt.NDArray[np.float32], factors: Factors) -> npt.NDArray[np.float32]:
-    """The same into a new array."""
-    out = np.empty_like(weight)
-    np.multiply(weight, factors, out=out, dtype=np.float64, casting="same_kind")
-    return out
 
 
 def _may_fold(node: NodeProto, layer: NodeProto, uses: Mapping[str, int], known: Shapes) -> bool:

@@ -31,18 +31,12 @@ def rank_name(weight: str) -> str:
     return f"{weight}/owner"
 
 
-def ratio_name(weight: str) -> str:
-    return f"{weight}/ratio"
-
-
-def mask_weights_in_place(
-    graph: GraphProto, weights: Collection[str], ratios: Collection[str], task: str, engine: str
-) -> None:
+def mask_weights_in_place(graph: GraphProto, weights: Collection[str], task: str, engine: str) -> None:
     """Put the nodes that compute each weight right before its first use, so that few of them live at once.
 
-    The graph then needs, for each weight ``w``, initialisers or nodes that give ``w/bank`` and ``w/owner`` and, where
-    it is among ``ratios``, ``w/ratio``; and ``task``, the value to compare ranks with. For ``tensorrt`` ranks are
-    int8 (``int8_ranks``), ``task`` is a float, and ``RANK_STEP`` must be given.
+    The graph then needs, for each weight ``w``, initialisers or nodes that give ``w/bank`` and ``w/owner``; and
+    ``task``, the value to compare ranks with. For ``tensorrt`` ranks are int8 (``int8_ranks``), ``task`` is a float,
+    and ``RANK_STEP`` must be given.
     """
     waiting = set(weights)
     nodes: list[NodeProto] = []
@@ -50,7 +44,7 @@ def mask_weights_in_place(
         for name in node.input:
             if name in waiting:
                 waiting.remove(name)
-                nodes.extend(_mask_nodes(name, name in ratios, task, engine))
+                nodes.extend(_mask_nodes(name, task, engine))
         nodes.append(node)
     ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
@@ -62,17 +56,14 @@ def int8_ranks(ranks: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, npt.NDAr
     return {name: (rank ^ np.uint8(INT8_SHIFT)).view(np.int8) for name, rank in ranks.items()}
 
 
-def _mask_nodes(weight: str, scaled: bool, task: str, engine: str) -> Iterator[NodeProto]:
+def _mask_nodes(weight: str, task: str, engine: str) -> Iterator[NodeProto]:
     rank = rank_name(weight)
     if engine == TENSORRT:
         yield _node("DequantizeLinear", [rank, RANK_STEP], f"{rank}/float")
         rank = f"{rank}/float"
     yield _node("LessOrEqual", [rank, task], f"{weight}/mask")
     yield _node("Cast", [f"{weight}/mask"], f"{weight}/keep", to=TensorProto.FLOAT)
-    masked = f"{weight}/masked" if scaled else weight
-    yield _node("Mul", [bank_name(weight), f"{weight}/keep"], masked)
-    if scaled:
-        yield _node("Mul", [masked, ratio_name(weight)], weight)
+    yield _node("Mul", [bank_name(weight), f"{weight}/keep"], weight)
 
 
 def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:

@@ -23,7 +23,6 @@ from packnet_deploy.export.mask_nodes import (
     int8_ranks,
     mask_weights_in_place,
     rank_name,
-    ratio_name,
 )
 from packnet_deploy.export.metadata import describe_selector_in_place
 from packnet_deploy.export.options import TENSORRT
@@ -47,19 +46,15 @@ def bind_selector(pack: Pack, bank: DeployBank, target: Target) -> BoundModel:
     model.CopyFrom(bank.model)
     graph = model.graph
     classes = len(bank.widest.classes)
-    ratios = {
-        name: _ratios(name, bank.tasks) for name in bank.values if any(name in task.ratios for task in bank.tasks)
-    }
-    mask_weights_in_place(graph, bank.values, ratios, "task/owner", target.engine)
-    tensors: dict[str, Array] = {bank_name(name): array for name, array in bank.values.items()}
-    ranks = int8_ranks(bank.ranks) if target.engine == TENSORRT else bank.ranks
+    # Weights that are the first task's are everyone's.
+    masked = {name: ranks for name, ranks in bank.ranks.items() if ranks.any()}
+    mask_weights_in_place(graph, masked, "task/owner", target.engine)
+    tensors = {bank_name(name) if name in masked else name: array for name, array in bank.values.items()}
+    ranks = int8_ranks(masked) if target.engine == TENSORRT else masked
     tensors |= {rank_name(name): array for name, array in ranks.items()}
 
     front = _read_task(target.engine, tensors)
-    per_task = [
-        {ratio_name(name): arrays[place] for name, arrays in ratios.items()} | task.padded(classes)
-        for place, task in enumerate(bank.tasks)
-    ]
+    per_task = [task.padded(classes) for task in bank.tasks]
     common = in_common(per_task)
     for name, array in per_task[0].items():
         if name in common:
@@ -103,11 +98,6 @@ def _read_task(engine: str, tensors: dict[str, Array]) -> list[NodeProto]:
 
 def _row(name: str) -> NodeProto:
     return helper.make_node("Gather", [f"{name}/tasks", "task/row"], [name], f"gather {name}", axis=0)
-
-
-def _ratios(name: str, tasks: Sequence[DeployTask]) -> list[Array]:
-    shape = next(task.ratios[name].shape for task in tasks if name in task.ratios)
-    return [task.ratios.get(name, np.ones(shape, np.float32)) for task in tasks]
 
 
 def _pad_logits_in_place(

@@ -1,8 +1,8 @@
 """The ``shared`` layout: a folder with one bank, one map of ranks and a small graph for each task.
 
-    bank.bin      the folded bank of every task of the pack, tensor after tensor
+    bank.bin      the bank of every task of the pack, tensor after tensor
     owners.bin    uint8 per weight: its rank, which is its owner's index minus one, 255 where it is free
-    TASK.onnx     the graph, with the task's head, biases, and mask: weight = bank · (rank <= task - 1)
+    TASK.onnx     the graph, with the task's head, biases, normalisation and mask: weight = bank · (rank <= task - 1)
 
 ONNX Runtime computes the mask when it loads a graph, so a task runs as fast as its dense export. The folder grows:
 new bank, then ranks, then the new graphs, each by rename. Between any two of these steps, and whichever file of
@@ -27,7 +27,7 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.bind import BoundModel
 from packnet_deploy.export.check import check_export
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, load_deploy_bank
-from packnet_deploy.export.mask_nodes import bank_name, mask_weights_in_place, rank_name, ratio_name
+from packnet_deploy.export.mask_nodes import bank_name, mask_weights_in_place, rank_name
 from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
@@ -117,11 +117,10 @@ def _bind(pack: Pack, bank: DeployBank, task: DeployTask, target: Target) -> Bou
     """The graph of one task and the small tensors that lie in it."""
     model = ModelProto()
     model.CopyFrom(bank.model)
-    mask_weights_in_place(model.graph, bank.values, task.ratios, TASK_RANK, target.engine)
+    mask_weights_in_place(model.graph, bank.values, TASK_RANK, target.engine)
     describe_task_in_place(model, pack, "shared", target.precision, task.entry, task.classes, task.input)
     type_graph_in_place(model, target.precision)
     tensors: dict[str, npt.NDArray[Any]] = {**task.tensors, TASK_RANK: np.array(task.entry.index - 1, np.uint8)}
-    tensors |= {ratio_name(name): ratio for name, ratio in task.ratios.items()}
     return BoundModel(model, typed_tensors(tensors, target.precision))
 
 

@@ -5,7 +5,7 @@ The questions are in docs/gpu.md.
     report.py     all sections, each in a process of its own, as gpu.md and gpu.json
     section.py    one section: a question, a table, an answer
 
-    masking.py    the masking kernel: right, and how fast
+    switching.py  the switching kernels: right, and how fast
     engines.py    engines: do they run, are they right, where should the bank lie
     ways.py       every way to serve several tasks, as ``packnet bench`` measures it
     sparse.py     2:4: what sparse kernels gain, and whether the guard holds

@@ -85,7 +85,7 @@ def _runs(folder: Path, pack: Pack, name: str, target: str, listed: bool) -> tup
     flavour, content = load_flavour(name), read_plan(plan, sidecar)
     device, expected = Device(expect_gpu("running an engine")), pack.load_task(task).probe_logits
     try:
-        with Engine(plan, content, sidecar, None, flavour, device) as engine:
+        with Engine(plan, content, sidecar, None, flavour, [device]) as engine:
             got = engine.infer(probe_batch(pack.input))
     except PackNetError as error:  # which is the answer, not the lack of one
         return (f"no: {one_line(error)}",)

@@ -17,9 +17,9 @@ from typing import Any
 from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.doctor.diagnosis import Diagnosis, diagnose
 from packnet_deploy.gpu_report.engines import banks, bias, loads, parity
-from packnet_deploy.gpu_report.masking import masking
 from packnet_deploy.gpu_report.section import Section
 from packnet_deploy.gpu_report.sparse import gain, guard
+from packnet_deploy.gpu_report.switching import switching
 from packnet_deploy.gpu_report.ways import ways
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.reports.blocks import Page, Text
@@ -27,7 +27,7 @@ from packnet_deploy.reports.markdown import markdown_text
 from packnet_deploy.trt.gpu import expect_gpu
 
 SECTIONS: Mapping[str, Callable[[Path], Section]] = {
-    "masking": masking,
+    "switching": switching,
     "loads": loads,
     "parity": parity,
     "bias": bias,

@@ -17,13 +17,17 @@ From a plan to logits:
 
     check.py       everything that is checked of a plan, before it runs and after a build
     loader.py      its bytes made into an engine
+    lane.py        one request at a time through it: stream, context, memory, the task it is at
     switch.py      the ways of becoming another task
+    refit.py       the one in which TensorRT is given weights
+    groups.py      what it is given in one go
+    buffer.py      a bank in its place, and buffers on the GPU that it fills
+    placement.py   which parts lie where, and the GPU memory that takes
     layout.py      where every switched weight lies in one buffer
-    buffer.py      that buffer on the GPU, filled by masking
     difference.py  a bank ordered by owner, for switches that touch what differs
     kernel.py      the CUDA kernels, compiled
     device.py      memory, copies, kernels and graphs on the GPU
-    engine.py      load a plan, set a task, infer
+    engine.py      load a plan, infer: requests, each with its task
     runner.py      the same behind the runners' contract
 """
 

@@ -1,14 +1,15 @@
 """What an engine is given: its graph, the weights that never change, and for every task those that do.
 
-The graph is the exports' own, normalisation folded and types in place. A weight changes with the task when it is
-masked out of the bank, or when tasks do not have it in common: heads, and normalisation of a task's own. Heads are
-padded with zeros to one width, so that one engine takes them all; whoever runs it cuts the logits to the task's.
+The graph is the exports' own, normalisation a scale and a shift, types in place. What changes with the task: weights of
+the bank, heads, and normalisation, which a task to come may have of its own; so does whatever else tasks do not have in
+common. A weight of the bank that is the first task's to the last one never changes. Heads are padded with zeros to one
+width, so that one engine takes them all; whoever runs it cuts the logits to the task's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,7 @@ class EngineBank(DeployBank):
     """A bank for one engine: what tasks have in common is set apart from what it is given with each of them.
 
     Attributes:
+        values, ranks: of the weights that change with the task alone.
         tasks: their ``tensors`` are those that change with the task, heads padded to the engine's width.
         fixed: by name, typed: the weights that are the same for every task and go into the plan for good.
         classes: how many logits the engine has: at least the widest head's.
@@ -70,20 +72,10 @@ class EngineBank(DeployBank):
         return next(task for task in self.tasks if task.entry.name == name)
 
     def materialise(self, task: DeployTask) -> dict[str, Array]:
-        """Everything the engine must be given to be ``task``: typed arrays by name, in the order of ``weights``.
-
-        ``bank · (rank < index)``, then the task's ratio, in float32, rounded to the type; this is what the masking
-        kernels do on a GPU, bit for bit.
-        """
-        return {name: self.masked(name, task) for name in self.values} | task.tensors
-
-    def masked(self, name: str, task: DeployTask) -> Array:
-        """One weight of the bank as ``task`` has it."""
-        keep = self.ranks[name] < task.entry.index
-        masked = np.where(keep, self.values[name], self.values[name].dtype.type(0))
-        if name in task.ratios:
-            masked = (masked.astype(np.float32) * task.ratios[name]).astype(masked.dtype)
-        return masked
+        """Everything the engine must be given to be ``task``: typed arrays by name, in the order of ``weights``."""
+        index = task.entry.index
+        masked = {n: np.where(self.ranks[n] < index, a, a.dtype.type(0)) for n, a in self.values.items()}
+        return masked | task.tensors
 
     @cached_property
     def fixed_sha256(self) -> str:
@@ -108,7 +100,7 @@ def engine_bank(bank: DeployBank, classes: int = 0, switched: Collection[str] | 
 
     Args:
         classes: the engine's logits, where that is more than the widest head has.
-        switched: the names, bank aside, that change with the task, as a plan was built; None to find them out.
+        switched: the names of what changes with the task, as a plan was built; None to find them out.
 
     Raises:
         UsageError: a value of the graph does not fit the precision.
@@ -122,21 +114,38 @@ def engine_bank(bank: DeployBank, classes: int = 0, switched: Collection[str] | 
         )
     classes = max(classes, widest)
     tensors = [task.padded(classes) for task in bank.tasks]
-    fixed = [name for name in in_common(tensors) if not name.startswith("head.")]
-    if switched is not None:
-        if surplus := [name for name in tensors[0] if name not in fixed and name not in switched]:
-            raise ArtefactError(
-                f"tensor '{surplus[0]}': expected the same for every task, as the plan was built, got different ones; "
-                "build the plan again"
-            )
-        fixed = [name for name in tensors[0] if name not in switched]
+    changing = _changing(bank, tensors)
+    if switched is None:
+        switched = changing
+    elif surplus := [name for name in (*bank.values, *tensors[0]) if name in changing and name not in switched]:
+        raise ArtefactError(
+            f"tensor '{surplus[0]}': expected the same for every task, as the plan was built, got different ones; "
+            "build the plan again"
+        )
     model = ModelProto()
     model.CopyFrom(bank.model)
     type_graph_in_place(model, bank.precision)
-    own = [{name: arrays[name] for name in tensors[0] if name not in fixed} for arrays in tensors]
-    tasks = tuple(replace(task, tensors=tensors) for task, tensors in zip(bank.tasks, own, strict=True))
+    everything = bank.values | tensors[0]
+    own = [{name: a for name, a in arrays.items() if name in switched} for arrays in tensors]
     return EngineBank(
-        **vars(bank) | {"model": model, "tasks": tasks},
-        fixed={name: tensors[0][name] for name in fixed},
+        **vars(bank)
+        | {
+            "model": model,
+            "values": {name: a for name, a in bank.values.items() if name in switched},
+            "ranks": {name: a for name, a in bank.ranks.items() if name in switched},
+            "tasks": tuple(replace(t, tensors=o) for t, o in zip(bank.tasks, own, strict=True)),
+        },
+        fixed={name: array for name, array in everything.items() if name not in switched},
         classes=classes,
     )
+
+
+def _changing(bank: DeployBank, tensors: Sequence[Mapping[str, Array]]) -> set[str]:
+    """What changes with the task, or may with one to come."""
+    common = set(in_common(tensors)) - _normalisation(bank)
+    own = {name for name in tensors[0] if name.startswith("head.") or name not in common}
+    return own | {name for name, ranks in bank.ranks.items() if ranks.any()}  # rank 0 is the first task's
+
+
+def _normalisation(bank: DeployBank) -> set[str]:
+    return {name for norm in bank.norms for name in (norm.scale, norm.shift)}

@@ -1,100 +1,118 @@
-"""The weights that change with the task, typed, in one buffer on the GPU that any task can be masked into.
+"""A bank in its place, and buffers on the GPU that any of its tasks can be written into.
 
-The bank they are masked out of lies on the GPU too, or, where memory there is short, in page-locked host memory: then
-every switch sends it through a small staging buffer.
+Where the parts lie is placement.py's; what a switch reads and writes of them, difference.py's. Here they get memory and
+addresses, and the launches and copies are enqueued.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import UsageError
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.device import Device
-from packnet_deploy.trt.layout import Array, TaskArrays, flat_bank, layout_of, task_arrays
+from packnet_deploy.trt.difference import TILE, difference, order_by_owner
+from packnet_deploy.trt.layout import flat_bank, layout_of, own_weights
+from packnet_deploy.trt.placement import Placement
 
-BANKS = ("device", "host")
-CHUNK = 1 << 24  # weights in the staging buffer: copies so long that launches cost nothing beside them
-
-
-class DeviceBank:
-    """Values and ranks on the GPU: one launch masks everything."""
-
-    def __init__(self, device: Device, values: Array, ranks: npt.NDArray[np.uint8]) -> None:
-        self._device, self._count, self._itemsize = device, values.size, values.itemsize
-        self._values, self._ranks = device.allocate(values.nbytes), device.allocate(ranks.nbytes)
-        device.upload(self._values, values)
-        device.upload(self._ranks, ranks)
-        device.synchronise()  # the caller's arrays may go now
-
-    def mask_into(self, out: int, task: int) -> None:
-        self._device.mask(out, self._values, self._ranks, self._count, task, self._itemsize)
+NOTHING = 0  # the task that a buffer of zeros holds
 
 
-class HostBank:
-    """Values and ranks in page-locked host memory: chunk by chunk they are copied, and masked on arrival."""
+class PlacedBank:
+    """An ordered bank and what each task brings whole, on the GPU or in page-locked memory that the GPU reads.
 
-    def __init__(self, device: Device, values: Array, ranks: npt.NDArray[np.uint8]) -> None:
-        self._device, self._itemsize = device, values.itemsize
-        self._values = device.pinned(values.nbytes).view(values.dtype)
-        self._ranks = device.pinned(ranks.nbytes)
-        self._values[:], self._ranks[:] = values, ranks
-        self._chunk = min(CHUNK, values.size)
-        self._staged_values = device.allocate(self._chunk * values.itemsize)
-        self._staged_ranks = device.allocate(self._chunk)
+    Attributes:
+        layout: of the buffers that it fills.
+    """
 
-    def mask_into(self, out: int, task: int) -> None:
-        # Copies and launches are on one stream, so that none of them touches the chunk before the last is done with it.
-        for start in range(0, self._values.size, max(self._chunk, 1)):
-            values = self._values[start : start + self._chunk]
-            self._device.upload(self._staged_values, values)
-            self._device.upload(self._staged_ranks, self._ranks[start : start + self._chunk])
-            place = out + start * self._itemsize
-            self._device.mask(place, self._staged_values, self._staged_ranks, values.size, task, self._itemsize)
+    def __init__(self, device: Device, bank: EngineBank, placement: Placement) -> None:
+        """Take the memory, which ``device`` gives back; the parts are there when this returns.
+
+        Raises:
+            EnvironmentFault: too little memory.
+        """
+        self.layout = layout_of(bank.weights, bank.precision.dtype)
+        ordered = order_by_owner(*flat_bank(self.layout, bank), len(bank.tasks))
+        self._tiles = ordered.tiles
+        self._values = _put(device, ordered.values, placement.values)
+        self._masks = _put(device, ordered.masks, placement.positions)
+        self._before = _put(device, ordered.before, on_gpu=True)
+        own = [own_weights(self.layout, task) for task in bank.tasks]
+        self._own = [_put(device, array, placement.own) for array in own]
+        device.synchronise()  # the arrays may go now
+
+    def switch(
+        self, device: Device, out: int, source: int, target: int, first: int = 0, last: int | None = None
+    ) -> None:
+        """Enqueue what makes the banked weights at ``out`` those of task ``target``, by the difference.
+
+        Args:
+            source: the task that they are now; ``NOTHING`` for zeros.
+            first, last: the part of the buffer that lies at ``out``; all of the bank's where it is not said.
+        """
+        between = difference(source, target)
+        last = self.layout.banked if last is None else last
+        owners, itemsize = between.last - between.first, self.layout.dtype.itemsize
+        if not owners or first == last:
+            return
+        masks = self._masks + between.first * self._tiles * (TILE // 8)
+        before = self._before + between.first * (self._tiles + 1) * 4
+        table = (masks, before, self._tiles, owners, first, last, itemsize)
+        if between.up:
+            device.write_owners(out, self._values, *table)
+        else:
+            device.clear_owners(out, *table)
+
+    def bring_own(self, device: Device, out: int, task: int, first: int, count: int) -> None:
+        """Enqueue a copy to ``out`` of ``count`` weights that ``task`` brings whole, from position ``first`` on."""
+        itemsize = self.layout.dtype.itemsize
+        device.copy(out, self._own[task - 1] + (first - self.layout.banked) * itemsize, count * itemsize)
 
 
 class WeightBuffer:
-    """All switched weights of one task at a time.
+    """All weights that change with the task, of one task at a time, at addresses that stay what they are.
 
     Attributes:
-        addresses: of each weight on the GPU, by name; they stay what they are.
+        addresses: of each weight on the GPU, by name.
     """
 
-    def __init__(self, device: Device, bank: EngineBank, where: str) -> None:
-        """Take the memory and bring the bank to its place; the buffer holds no task yet.
-
-        Args:
-            where: ``device`` or ``host``: the bank's place.
+    def __init__(self, device: Device, bank: PlacedBank) -> None:
+        """Take the memory; the buffer holds no task yet.
 
         Raises:
-            UsageError: ``where`` is neither.
-            EnvironmentFault: too little memory, or no NVRTC.
+            EnvironmentFault: too little memory.
         """
-        if where not in BANKS:
-            raise UsageError(f"bank: expected one of {', '.join(BANKS)}, got {where!r}")
-        self._device, self._precision = device, bank.precision.name
-        self._layout = layout = layout_of(bank.weights, bank.precision.dtype)
-        device.load_kernels()
+        self._device, self._bank = device, bank
+        layout = bank.layout
         self._out = device.allocate(layout.bytes)
+        self._task: int | None = None  # that it holds; None for nobody knows what
         self.addresses = {slot.weight.name: layout.address(slot, self._out) for slot in layout.slots}
-        values, ranks = flat_bank(layout, bank)
-        self._bank = DeviceBank(device, values, ranks) if where == "device" else HostBank(device, values, ranks)
-        self._tasks = {task.entry.name: self._pinned(task_arrays(layout, task)) for task in bank.tasks}
-        self._ratios = device.allocate(max(arrays.ratios.nbytes for arrays in self._tasks.values()))
 
-    def fill(self, task: str) -> None:
+    def fill(self, task: int) -> None:
         """Enqueue what makes the buffer hold ``task``'s weights, bit for bit those of ``EngineBank.materialise``."""
-        arrays, itemsize = self._tasks[task], self._layout.dtype.itemsize
-        self._bank.mask_into(self._out, arrays.index)
-        self._device.upload(self._out + self._layout.banked * itemsize, arrays.own)
-        self._device.upload(self._ratios, arrays.ratios)
-        for part in arrays.scalings:
-            weights, ratios = self._out + part.start * itemsize, self._ratios + part.ratios * 4
-            self._device.scale(weights, ratios, part.count, part.inner, part.channels, self._precision)
+        layout, source = self._bank.layout, self._task
+        if source is None:
+            self._device.clear(self._out, layout.banked * layout.dtype.itemsize)
+            source = NOTHING
+        self._task = None
+        self._bank.switch(self._device, self._out, source, task)
+        own = self._out + layout.banked * layout.dtype.itemsize
+        self._bank.bring_own(self._device, own, task, layout.banked, layout.count - layout.banked)
+        self._task = task
 
-    def _pinned(self, arrays: TaskArrays) -> TaskArrays:
-        own = self._device.pinned(arrays.own.nbytes).view(arrays.own.dtype)
-        ratios = self._device.pinned(arrays.ratios.nbytes).view(np.float32)
-        own[:], ratios[:] = arrays.own, arrays.ratios
-        return TaskArrays(arrays.index, own, ratios, arrays.scalings)
+    def forget(self) -> None:
+        """What was enqueued may not have been done: the next task is written from scratch."""
+        self._task = None
+
+
+def _put(device: Device, array: npt.NDArray[Any], on_gpu: bool) -> int:
+    """The address, for the GPU, of a copy of the array; it lies there once the device has been synchronised."""
+    if on_gpu:
+        address = device.allocate(array.nbytes)
+        device.upload(address, array)
+        return address
+    memory = device.pinned(array.nbytes)
+    memory[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return device.address_of(memory)

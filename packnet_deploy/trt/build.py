@@ -177,7 +177,7 @@ def _sidecar(
             if task in (None, entry.name)
         ),
         weights=graph.weights,
-        folds=graph.bank.folds,
+        norms=graph.bank.norms,
         sparse_weights=sparse,
         sparsity=sparsity,
         plan_sha256=hashlib.sha256(plan).hexdigest(),

@@ -77,7 +77,7 @@ def load_checked_bank(plan: Path, sidecar: Sidecar, pack: Pack) -> EngineBank:
         ArtefactError: a task does not fit the plan, or the pack is damaged.
         UsageError: a value of a later task does not fit the plan's precision.
     """
-    switched = [weight.name for weight in sidecar.weights if not weight.banked]
+    switched = [weight.name for weight in sidecar.weights]
     bank = load_engine_bank(pack, target_of(sidecar), sidecar.classes, switched)
     check_bank(plan, sidecar, bank)
     return bank

@@ -1,4 +1,4 @@
-"""The GPU as an engine uses it: one stream, memory, copies, the masking kernels, CUDA graphs.
+"""The GPU as an engine uses it: one stream, memory, copies, the switching kernels, CUDA graphs.
 
 Whatever touches CUDA goes through here, so that tests can put a stand-in in its place; TensorRT is given the stream and
 addresses. Everything but ``synchronise`` and allocating only enqueues. Not for several threads at once: ``Engine`` sees
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.trt.difference import TILE
 from packnet_deploy.trt.gpu import FIRST, answer
-from packnet_deploy.trt.kernel import KERNELS, MASK, SCALE, compile_kernels
+from packnet_deploy.trt.kernel import CLEAR, KERNELS, WRITE, compile_kernels
 from packnet_deploy.trt.sidecar import Gpu
 
 BLOCK = 256  # threads
-VECTOR = 16  # bytes that one thread masks
 
 Bytes = npt.NDArray[np.uint8]
 _POINTER, _U64, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
@@ -41,9 +42,8 @@ class Device:
 
         self._cuda = driver
         self._gpu = gpu
-        answer(driver.cuInit(0))
-        self._device = answer(driver.cuDeviceGet(FIRST))
-        self._context = answer(driver.cuDevicePrimaryCtxRetain(self._device))
+        self._context = _primary_context()
+        self._closed = False
         self.make_current()
         self._stream = answer(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
         self.stream = int(self._stream)
@@ -51,7 +51,7 @@ class Device:
         self._kernels: dict[str, Any] = {}
         self._allocated: list[Any] = []
         self._pinned: list[Any] = []
-        self._graphs: list[Any] = []
+        self._graphs: list[Any] = []  # those that can be launched
         self._free_at_start = self._free()
 
     def make_current(self) -> None:
@@ -76,9 +76,13 @@ class Device:
 
     def pinned(self, size: int) -> Bytes:
         """``size`` bytes of page-locked host memory, which copies need in order not to wait; gone after ``close``."""
-        address = answer(self._cuda.cuMemHostAlloc(max(size, 1), 0))
+        address = answer(self._cuda.cuMemHostAlloc(max(size, 1), self._cuda.CU_MEMHOSTALLOC_DEVICEMAP))
         self._pinned.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
+
+    def address_of(self, memory: Bytes) -> int:
+        """Where kernels read a block of ``pinned`` memory; on a machine that gives it another address than the host."""
+        return int(answer(self._cuda.cuMemHostGetDevicePointer(memory.ctypes.data, 0)))
 
     def upload(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy a contiguous array to the GPU. It must not change before the stream has come that far."""
@@ -89,29 +93,67 @@ class Device:
         """Copy from the GPU into a contiguous array."""
         answer(self._cuda.cuMemcpyDtoHAsync(array.ctypes.data, address, array.nbytes, self._stream))
 
+    def copy(self, to: int, source: int, size: int) -> None:
+        """Copy ``size`` bytes between addresses on the GPU, or of memory whose ``address_of`` it knows."""
+        if size:
+            answer(self._cuda.cuMemcpyAsync(to, source, size, self._stream))
+
+    def clear(self, address: int, size: int) -> None:
+        """Set ``size`` bytes to zero."""
+        if size:
+            answer(self._cuda.cuMemsetD8Async(address, 0, size, self._stream))
+
     def load_kernels(self) -> None:
-        """Compile the masking kernels for this GPU; ``mask`` and ``scale`` need them.
+        """Compile the switching kernels for this GPU; ``write_owners`` and ``clear_owners`` need them.
 
         Raises:
-            EnvironmentFault: there is no NVRTC, or none for this GPU.
+            EnvironmentFault: there is no NVRTC, or none for this GPU, or its code is too new for the driver.
         """
         if self._module is None:
-            self._module = answer(self._cuda.cuModuleLoadData(compile_kernels(self._gpu.compute_capability)))
+            image = compile_kernels(self._gpu.compute_capability, self._gpu.driver)
+            self._module = answer(self._cuda.cuModuleLoadData(image))
             for name in KERNELS:
                 self._kernels[name] = answer(self._cuda.cuModuleGetFunction(self._module, name.encode()))
 
-    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
-        """``out[i] = bank[i] if ranks[i] < task else 0`` for ``count`` weights of ``itemsize`` bytes."""
-        arguments = ((_POINTER, out), (_POINTER, bank), (_POINTER, ranks), (_U64, count), (_U32, task))
-        self._launch(MASK[itemsize], -(-count * itemsize // VECTOR), arguments)
+    def write_owners(
+        self,
+        out: int,
+        values: int,
+        masks: int,
+        before: int,
+        tiles: int,
+        owners: int,
+        first: int,
+        last: int,
+        itemsize: int,
+    ) -> None:
+        """Write the values of ``owners`` owners at positions ``first`` to ``last``, the first of which lies at ``out``.
 
-    def scale(self, weights: int, ratios: int, count: int, inner: int, channels: int, precision: str) -> None:
-        """``weights[i] *= ratios[i // inner % channels]``, in float32, rounded to ``precision``."""
-        arguments = ((_POINTER, weights), (_POINTER, ratios), (_U64, count), (_U64, inner), (_U32, channels))
-        self._launch(SCALE[precision], count, arguments)
+        Args:
+            masks, before: of the lowest of them (``OrderedBank``).
+            tiles: of the whole bank.
+        """
+        arguments = [(_POINTER, out), (_POINTER, values), (_POINTER, masks), (_POINTER, before), (_U32, tiles)]
+        arguments += [(_U64, first), (_U64, last)]
+        self._launch(WRITE[itemsize], -(-last // TILE) - first // TILE, owners, arguments)
 
-    def capture(self, enqueue: Callable[[], None]) -> Any:
-        """What ``enqueue`` enqueues, as a CUDA graph for ``replay``; none of it runs yet."""
+    def clear_owners(
+        self, out: int, masks: int, before: int, tiles: int, owners: int, first: int, last: int, itemsize: int
+    ) -> None:
+        """The same with zeros."""
+        arguments = [(_POINTER, out), (_POINTER, masks), (_POINTER, before), (_U32, tiles)]
+        arguments += [(_U64, first), (_U64, last)]
+        self._launch(CLEAR[itemsize], -(-last // TILE) - first // TILE, owners, arguments)
+
+    def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
+        """What ``enqueue`` enqueues, as a CUDA graph for ``replay``; none of it runs yet.
+
+        Args:
+            stale: a graph of the same work as it was; brought up to date where the driver can, else given back.
+
+        Raises:
+            EnvironmentFault: it cannot be captured. The stream takes work as before.
+        """
         mode = self._cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         answer(self._cuda.cuStreamBeginCapture(self._stream, mode))
         recorded = None
@@ -121,6 +163,10 @@ class Device:
             finally:  # the stream takes nothing else before the capture has ended
                 code, recorded = self._cuda.cuStreamEndCapture(self._stream)
             answer((code,))
+            if stale is not None:
+                if int(self._cuda.cuGraphExecUpdate(stale, recorded)[0]) == 0:
+                    return stale
+                self._give_back(stale)
             graph = answer(self._cuda.cuGraphInstantiate(recorded, 0))
         finally:
             if recorded is not None:
@@ -134,7 +180,7 @@ class Device:
     def forget_graphs(self) -> None:
         """Give back every captured graph; one that is running ends first."""
         while self._graphs:
-            self._cuda.cuGraphExecDestroy(self._graphs.pop())
+            self._give_back(self._graphs[-1])
 
     def synchronise(self) -> None:
         """Wait until all that was enqueued is done.
@@ -146,8 +192,9 @@ class Device:
 
     def close(self) -> None:
         """Give everything back; whoever runs on this stream must have been let go of before. Twice is harmless."""
-        if self._context is None:
+        if self._closed:
             return
+        self._closed = True
         self.make_current()
         self._cuda.cuStreamSynchronize(self._stream)
         self.forget_graphs()
@@ -158,19 +205,29 @@ class Device:
         if self._module is not None:
             self._cuda.cuModuleUnload(self._module)
         self._cuda.cuStreamDestroy(self._stream)
-        self._cuda.cuDevicePrimaryCtxRelease(self._device)
-        self._context = None
+
+    def _give_back(self, graph: Any) -> None:
+        self._graphs.remove(graph)
+        self._cuda.cuGraphExecDestroy(graph)
 
     def _free(self) -> int:
         code, free, _ = self._cuda.cuMemGetInfo()
         return int(answer((code, free)))
 
-    def _launch(self, kernel: str, threads: int, arguments: tuple[tuple[Any, int], ...]) -> None:
-        if threads:
-            types, values = zip(*arguments, strict=True)
-            blocks = -(-threads // BLOCK)
-            answer(
-                self._cuda.cuLaunchKernel(
-                    self._kernels[kernel], blocks, 1, 1, BLOCK, 1, 1, 0, self._stream, (values, types), 0
-                )
-            )
+    def _launch(self, kernel: str, x: int, y: int, arguments: list[tuple[Any, int]]) -> None:
+        types, values = zip(*arguments, strict=True)
+        answer(
+            self._cuda.cuLaunchKernel(self._kernels[kernel], x, y, 1, BLOCK, 1, 1, 0, self._stream, (values, types), 0)
+        )
+
+
+@cache
+def _primary_context() -> Any:
+    """The GPU's primary context, the one that TensorRT and PyTorch use as well; this process keeps it until it ends.
+
+    Were it given back with the last engine, objects of TensorRT that a traceback still holds would outlive it.
+    """
+    from cuda.bindings import driver
+
+    answer(driver.cuInit(0))
+    return answer(driver.cuDevicePrimaryCtxRetain(answer(driver.cuDeviceGet(FIRST))))

@@ -41,11 +41,11 @@ class OrderedBank:
 
     @property
     def tasks(self) -> int:
-        return len(self.masks)
+        return int(self.masks.shape[0])
 
     @property
     def tiles(self) -> int:
-        return self.before.shape[1] - 1
+        return int(self.before.shape[1]) - 1
 
     def owned(self, task: int) -> int:
         """How many weights are the task's own."""

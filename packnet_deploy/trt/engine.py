@@ -1,45 +1,45 @@
-"""A plan that runs: load it, say which task, infer.
+"""A plan that runs: load it, infer.
 
     with Engine.load(Path("birds.plan"), Pack.open("birds.pack")) as engine:
-        engine.set_task("flowers")
-        logits = engine.infer(images)
+        logits = engine.infer(images, task="flowers")
 
-An engine has one stream and one execution context. Any thread may call it; calls wait for each other, so that a switch
-never meets a request half-way. Threads that are to run at the same time take an engine each (docs/running.md).
+A request carries its task: any thread may call, and each gets its own task's logits, whatever others ask for meanwhile.
+Requests take turns on one lane (lane.py); with ``resident`` lanes so many run side by side, each at a task of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
+from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.bank import EngineBank
+from packnet_deploy.trt.buffer import PlacedBank
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_bank, check_plan, load_checked_bank, read_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
+from packnet_deploy.trt.lane import Lane
 from packnet_deploy.trt.loader import LoadedEngine
+from packnet_deploy.trt.placement import place, sizes_of
+from packnet_deploy.trt.refit import Refit
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
-from packnet_deploy.trt.switch import Switch, switch_of
+from packnet_deploy.trt.switch import Bind, Select, Switch
 
 
 class Engine:
-    """A plan on the GPU, and the task it is at the moment.
+    """A plan on the GPU.
 
     Attributes:
-        sidecar: what is known of the plan.
-        tasks: those that ``set_task`` knows: of a plan that is switched by weights every task of the pack, also those
-            trained after it was built; of others the plan's own.
-        task: the current one; None before the first ``set_task``, and after one that failed. A plan of one task has it
-            from the start.
+        task: what ``infer`` takes where it is not told a task: the last one that was set; None before the first. A plan
+            of one task is that one.
+        tasks: those it can be: for refit and bind all of the pack's, later ones too, else those it was built with.
     """
 
     @classmethod
@@ -48,24 +48,34 @@ class Engine:
         plan: Path,
         pack: Pack,
         *,
-        bank: str = "device",
+        bank: str = "host",
+        resident: int = 1,
         cuda_graph: bool = False,
         weights: EngineBank | None = None,
     ) -> Engine:
-        """Check a plan against its sidecar, this machine and the pack, then load it.
+        """Check everything (check.py), then load the plan; no task is set yet, unless it is a plan of one.
 
         Args:
-            pack: the one it was built from, or grown from that.
-            bank: ``device``, or ``host``: there the masks' source takes no GPU memory, and a switch takes longer.
-            cuda_graph: run each size of batch as one CUDA graph, captured when it first comes.
+            pack: the one it was built from, or grown from that. The engine holds nothing of it when this returns.
+            bank: for refit and bind, where the bank that tasks are switched from lies: in page-locked memory of the
+                ``host``, so that one model's weights are on the GPU whatever the number of tasks; or on the ``device``,
+                from where a switch is faster and which takes up to another model.
+            resident: how many requests run at the same time. With switch bind each has a task's weights of its own on
+                the GPU, one model more for each, and a switch among tasks that are there costs nothing. 1 for refit.
+            cuda_graph: capture an inference once and replay it; pays for small networks and batches. Where it cannot be
+                captured it runs without, and the log says so once.
             weights: the pack's for this plan, from whoever has loaded them already, as a build has.
 
         Raises:
-            UsageError: ``bank`` is neither.
+            ArtefactError: plan, sidecar, pack, TensorRT and GPU do not fit together, or one is damaged.
             EnvironmentFault: no GPU, no TensorRT, no NVRTC, too little memory.
-            ArtefactError: plan, sidecar, pack and machine do not fit together; nothing of the plan has run.
+            UsageError: an unknown ``bank``, no such ``resident``, or a value of a later task does not fit the plan's
+                precision.
         """
         sidecar = read_sidecar(plan)
+        if resident < 1 or (resident > 1 and sidecar.switch == "refit"):
+            least = "1 up" if sidecar.switch != "refit" else "1, since a refit replaces the weights of the engine"
+            raise UsageError(f"resident: expected {least}, got {resident}; build with --switch bind to hold several")
         flavour = load_flavour(sidecar.flavour)
         gpu = expect_gpu("running an engine")
         content = check_plan(plan, sidecar, pack, flavour, gpu)
@@ -75,7 +85,14 @@ class Engine:
             weights = load_checked_bank(plan, sidecar, pack)
         else:
             check_bank(plan, sidecar, weights)
-        return cls(plan, content, sidecar, weights, flavour, Device(gpu), bank=bank, cuda_graph=cuda_graph)
+        devices: list[Device] = []
+        try:
+            devices += (Device(gpu) for _ in range(resident))
+        except BaseException:
+            for device in devices:
+                device.close()
+            raise
+        return cls(plan, content, sidecar, weights, flavour, devices, bank=bank, cuda_graph=cuda_graph)
 
     def __init__(
         self,
@@ -84,36 +101,28 @@ class Engine:
         sidecar: Sidecar,
         weights: EngineBank | None,
         flavour: Flavour,
-        device: Device,
+        devices: Sequence[Device],
         *,
-        bank: str = "device",
+        bank: str = "host",
         cuda_graph: bool = False,
     ) -> None:
-        """Take what ``load`` has checked; the device is closed with the engine, or if this fails."""
+        """Take what ``load`` has checked, a device for each lane; they are closed with the engine, or if this fails."""
         self.sidecar = sidecar
         self.task: str | None = None
-        self._plan, self._flavour, self._device = plan, flavour, device
-        self._cuda_graph = cuda_graph
-        self._graph: Any = None  # of batches of `_settled` images
-        self._settled = 0  # images in the last batch that TensorRT itself enqueued on this engine, with these weights
-        self._ran = 0  # images in the last batch
-        self._lock = threading.Lock()
+        self._plan, self._flavour, self._devices = plan, flavour, devices
+        self._turn = threading.Condition()
         self._closed = False
         self._loaded: LoadedEngine | None = None
-        self._switch = Switch()
-        named = sidecar.tasks if weights is None else [task.entry for task in weights.tasks]
-        self._classes = {task.name: task.classes for task in named}
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []  # the one that was used last comes last
+        entries = list(sidecar.tasks) if weights is None else [task.entry for task in weights.tasks]
+        self._classes = {entry.name: entry.classes for entry in entries}
+        self._indices = {entry.name: entry.index for entry in entries}
         self.tasks = tuple(self._classes)
         try:
-            most, classes = sidecar.batch.most, sidecar.classes
-            self._images = device.pinned(4 * most * int(np.prod(sidecar.input.shape))).view(np.float32)
-            self._images = self._images.reshape(most, *sidecar.input.shape)
-            self._logits = device.pinned(4 * most * classes).view(np.float32).reshape(most, classes)
-            self._addresses = {
-                IMAGES: device.allocate(self._images.nbytes),
-                LOGITS: device.allocate(self._logits.nbytes),
-            }
-            self._switch = switch_of(sidecar, device, weights, bank)
+            switches = _switches(sidecar, devices, weights, bank)
+            self._lanes = [Lane(d, sidecar, s, cuda_graph) for d, s in zip(devices, switches, strict=True)]
+            self._free = list(self._lanes)
             self._load(content)
         except BaseException:
             self.close()
@@ -129,11 +138,15 @@ class Engine:
 
     def close(self) -> None:
         """Give back the GPU's memory, when requests under way are done. Twice is harmless."""
-        with self._lock:
-            if not self._closed:
-                self._closed, self.task = True, None
-                self._unload()
-                self._device.close()
+        with self._turn:
+            if self._closed:
+                return
+            self._closed, self.task = True, None
+            self._turn.notify_all()  # whoever waits for a lane need not any longer
+            self._turn.wait_for(lambda: len(self._free) == len(self._lanes))
+        self._unload()
+        for device in self._devices:
+            device.close()
 
     @property
     def device_bytes(self) -> int:
@@ -141,51 +154,38 @@ class Engine:
 
         Others who took or gave back memory meanwhile are in it; the CUDA context itself is not.
         """
-        with self._ready():
-            return self._device.used
+        with self._lane():
+            return self._devices[0].used
 
     def set_task(self, name: str) -> None:
-        """Become a task; done when this returns. The current one costs nothing.
+        """What ``infer`` takes from now on where it is not told, switched to when this returns.
 
         Raises:
             UsageError: no such task; lists them. Nothing has changed.
-            ArtefactError: TensorRT refused the weights. The engine has been loaded again and is no task.
+            ArtefactError: TensorRT refused the weights. The engine has been loaded again, and no task is set.
             EnvironmentFault: the GPU failed; likewise.
         """
-        if name not in self._classes:
-            raise UsageError(f"task: expected one of {', '.join(self.tasks)}, got {name!r}")
-        with self._ready():
-            if name == self.task:
-                return
-            self.task = None
-            if self._loaded is None:  # loading it again failed, the last time
-                self._load(read_plan(self._plan, self.sidecar))
-            try:
-                self._device.synchronise()
-                self._switch.to(name)
-                self._device.synchronise()
-            except BaseException:
-                if self._switch.replaces_weights:  # some of them, perhaps
-                    self._unload()
-                    self._load(read_plan(self._plan, self.sidecar))
-                raise
-            if self._switch.replaces_weights:
-                self._forget_graph()
-            self.task = name
+        index = self._index(name)
+        self.task = None
+        with self._lane(index) as lane:
+            self._switch(lane, name)
+        self.task = name
 
-    def infer(self, images: Float32Array) -> Float32Array:
-        """Logits of the current task.
+    def infer(self, images: Float32Array, task: str | None = None) -> Float32Array:
+        """Logits of a task, all of one and the same whatever other threads ask for.
 
         Args:
             images: normalised, float32 ``[n, c, h, w]``, n from 1 up: more than the plan takes at once go in parts,
                 fewer are filled up with empty images.
+            task: whose; the one that was set where it is not said. Switching to it is in the time that this takes.
 
         Returns:
             float32 ``[n, classes of the task]``.
 
         Raises:
-            UsageError: images of another shape or type, or no task is set.
-            ArtefactError: TensorRT cannot run the plan.
+            UsageError: images of another shape or type, no such task, or none said and none set.
+            ArtefactError: TensorRT cannot run the plan, or refuses the weights.
+            EnvironmentFault: the GPU failed.
         """
         shape = self.sidecar.input.shape
         if images.dtype != np.float32 or images.shape[1:] != shape or len(images) == 0:
@@ -193,13 +193,16 @@ class Engine:
                 f"images: expected float32 [n, {', '.join(map(str, shape))}], got {images.dtype} "
                 f"{list(images.shape)}; resize and normalise them as the pack's input says"
             )
-        with self._ready():
-            if self.task is None:
-                raise UsageError(f"task: none is set; call set_task with one of {', '.join(self.tasks)}")
-            logits = np.empty((len(images), self._classes[self.task]), np.float32)
+        name = self.task if task is None else task
+        index = 0 if name is None else self._index(name)
+        with self._lane(index) as lane:
+            if name is None:
+                raise UsageError(f"task: none is set; say one of {', '.join(self.tasks)}, or call set_task")
+            self._switch(lane, name)
+            logits = np.empty((len(images), self._classes[name]), np.float32)
             most = self.sidecar.batch.most
             for start in range(0, len(images), most):
-                logits[start : start + most] = self._infer_part(images[start : start + most])[:, : logits.shape[1]]
+                logits[start : start + most] = lane.infer(images[start : start + most])[:, : logits.shape[1]]
             return logits
 
     def run_again(self) -> None:
@@ -208,67 +211,78 @@ class Engine:
         Raises:
             UsageError: nothing has run yet on this engine.
         """
-        with self._ready():
-            if not self._ran:
+        with self._lane(latest=True) as lane:
+            if not lane.ran:
                 raise UsageError("run_again: expected a batch on the GPU, none has run yet; call infer first")
-            self._run(self._ran)
-            self._device.synchronise()
+            lane.run(lane.ran)
+            lane.device.synchronise()
 
-    def _infer_part(self, images: Float32Array) -> Float32Array:
-        """Logits of at most one batch, those of all classes; they stay until the next call."""
-        count = len(images)
-        batch = max(count, self.sidecar.batch.least)
-        self._images[:count], self._images[count:batch] = images, 0
-        self._device.upload(self._addresses[IMAGES], self._images[:batch])
-        self._run(batch)
-        self._device.download(self._logits[:batch], self._addresses[LOGITS])
-        self._device.synchronise()
-        return self._logits[:count]
+    def _index(self, name: str) -> int:
+        if name not in self._indices:
+            raise UsageError(f"task: expected one of {', '.join(self.tasks)}, got {name!r}")
+        return self._indices[name]
 
-    def _run(self, batch: int) -> None:
-        """Enqueue the batch that lies in the input buffer.
-
-        A graph is captured when the same size comes twice, since TensorRT does some of its work at the first; and only
-        one is kept, since a graph holds on to the state in which the context was for that size.
-        """
-        loaded, stream = self._loaded, self._device.stream
-        assert loaded is not None
-        if self._cuda_graph and batch == self._settled:
-            if self._graph is None:
-                self._graph = self._device.capture(lambda: loaded.enqueue(batch, stream))
-            self._device.replay(self._graph)
-        else:
-            self._forget_graph()
-            loaded.enqueue(batch, stream)
-            self._settled = batch
-        self._ran = batch
+    def _switch(self, lane: Lane, name: str) -> None:
+        """Make the lane that task's; the one that it is costs nothing."""
+        index = self._indices[name]
+        if lane.task == index:
+            return
+        if self._loaded is None:  # loading it again failed, the last time
+            self._load(read_plan(self._plan, self.sidecar))
+        try:
+            lane.become(index)
+        except BaseException:
+            if lane.switch.replaces_weights:  # some of them, perhaps
+                self._unload()
+                self._load(read_plan(self._plan, self.sidecar))
+            raise
 
     def _load(self, content: bytes) -> None:
         loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
-        loaded.bind({**self._addresses, **self._switch.inputs})
-        self._switch.attach(loaded)
+        for lane in self._lanes:
+            lane.device.make_current()
+            lane.load(loaded)
         self._loaded = loaded
 
     def _unload(self) -> None:
-        with contextlib.suppress(EnvironmentFault):  # what is enqueued must not meet an engine that is gone
-            self._device.make_current()
-            self._device.synchronise()
-        self._forget_graph()
-        self._ran = 0
-        self._switch.detach()
+        for lane in self._lanes:
+            with contextlib.suppress(EnvironmentFault):  # what is enqueued must not meet an engine that is gone
+                lane.device.make_current()
+                lane.device.synchronise()
+            lane.unload()
         if self._loaded is not None:
             self._loaded.close()
         self._loaded = None
 
-    def _forget_graph(self) -> None:
-        self._device.forget_graphs()
-        self._graph, self._settled = None, 0
-
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[None]:
-        """The engine, to this thread alone."""
-        with self._lock:
+    def _lane(self, task: int = 0, latest: bool = False) -> Iterator[Lane]:
+        """A free lane, to this thread alone: the one that is at the task, else the one that was idle for longest."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._closed or self._free)
             if self._closed:
                 raise RuntimeError("Engine: it is closed; load it again")
-            self._device.make_current()
-            yield
+            lane = self._free[-1 if latest else 0]
+            lane = next((free for free in self._free if task and free.task == task), lane)
+            self._free.remove(lane)
+        try:
+            lane.device.make_current()
+            yield lane
+        finally:
+            with self._turn:
+                self._free.append(lane)
+                self._turn.notify_all()
+
+
+def _switches(sidecar: Sidecar, devices: Sequence[Device], bank: EngineBank | None, where: str) -> list[Switch]:
+    """The sidecar's way to switch, for each lane; their memory taken."""
+    if sidecar.switch == "selector":
+        return [Select(device, len(sidecar.tasks)) for device in devices]
+    if bank is None:
+        return [Switch() for _ in devices]
+    placement = place(sizes_of(bank), sidecar.switch, where)
+    for device in devices:
+        device.load_kernels()
+    placed = PlacedBank(devices[0], bank, placement)
+    if sidecar.switch == "refit":
+        return [Refit(devices[0], bank, placed, sidecar, placement.scratch)]
+    return [Bind(device, placed) for device in devices]

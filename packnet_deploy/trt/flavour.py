@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from packnet_deploy.errors import EnvironmentFault, UsageError, missing_package
@@ -70,19 +71,25 @@ class Flavour:
         """Flags of ``create_network``: types come from the ONNX graph alone."""
         return 1 << int(self.api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
-    def start(self, kind: str, logger: Any) -> Any:
+    @property
+    def logger(self) -> Any:
+        """The one logger of ``api``; of what it has heard, all is forgotten when something is started."""
+        return quiet_logger(self.api)
+
+    def start(self, kind: str) -> Any:
         """A ``Builder`` or a ``Runtime``.
 
         Raises:
             EnvironmentFault: there is no driver, or one that is too old for this TensorRT; TensorRT-RTX's builder
                 needs none.
         """
+        self.logger.forget()
         try:
-            return getattr(self.api, kind)(logger)
+            return getattr(self.api, kind)(self.logger)
         except TypeError as error:  # pybind11's "factory function returned nullptr"
             raise EnvironmentFault(
-                f"{self.name} {self.version} does not start here ({logger.last or error}): it needs an NVIDIA GPU and "
-                "a driver as new as itself; see what this machine can do: packnet doctor"
+                f"{self.name} {self.version} does not start here ({self.logger.last or error}): it needs an NVIDIA GPU "
+                "and a driver as new as itself; see what this machine can do: packnet doctor"
             ) from error
 
 
@@ -109,17 +116,22 @@ def load_flavour(name: str) -> Flavour:
         ) from error
 
 
+@cache
 def quiet_logger(api: Any) -> Any:
-    """A logger for TensorRT.
+    """The logger for TensorRT, one for each of its packages: it keeps the first that it is given for as long as the
+    process lives, and goes by no later one.
 
-    ``last`` is its latest error, on one line; ``sparsity`` has what its builder said about sparse layers.
+    ``last`` is its latest error, on one line; ``sparsity`` has what its builder said about sparse layers. ``forget``
+    empties both, before something new is begun.
     """
 
     class Logger(api.ILogger):  # type: ignore[misc]  # the package is only known at run time
-        last = ""
-
         def __init__(self) -> None:
             super().__init__()
+            self.forget()
+
+        def forget(self) -> None:
+            self.last = ""
             self.sparsity: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:

@@ -1,7 +1,7 @@
 """The ONNX graph that TensorRT is given, for each way of switching tasks.
 
 ===========  =========================================================================
-``none``     one task's weights inside
+``none``     one task's weights inside, normalisation folded into them: its dense export
 ``refit``    the last task's weights inside, which are the union of all tasks'
 ``bind``     weights that change with the task are inputs, under their own names
 ``selector`` the bank and its ranks inside, the task an input (export/selector.py)
@@ -26,6 +26,7 @@ import onnx
 from onnx import ModelProto, helper
 
 from packnet_deploy.errors import UsageError
+from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.skeleton import Target
@@ -87,8 +88,8 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
         bound = bind_selector(pack, folded, target)
         model, tensors, weights, classes = bound.model, bound.tensors, (), len(bank.widest.classes)
     elif options.switch == "none":
-        tensors |= bank.materialise(chosen) | chosen.unpadded
-        weights, classes = (), len(chosen.classes)
+        alone = bind_task(pack, chosen.entry.name, pack.load_task(chosen.entry.name), target, "dense")
+        model, tensors, weights, classes = alone.model, alone.tensors, (), len(chosen.classes)
     elif options.switch == "bind":
         model = _with_inputs(bank)
     else:

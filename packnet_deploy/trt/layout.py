@@ -1,7 +1,7 @@
 """Where every weight that changes with the task lies in one flat buffer, and the arrays that fill it.
 
-The banked weights come first, so that one launch masks them all; what each task brings whole follows, so that one copy
-brings it. All are of one type. Positions and counts are in weights, not bytes.
+The banked weights come first, so that one launch switches them all; what each task brings whole follows, so that one
+copy brings it. All are of one type. Positions and counts are in weights, not bytes.
 """
 
 from __future__ import annotations
@@ -51,38 +51,9 @@ class Layout:
     def address(self, slot: Slot, base: int) -> int:
         return base + slot.start * self.dtype.itemsize
 
-
-@dataclass(frozen=True)
-class Scaling:
-    """A weight whose task has normalisation of its own; how the kernel finds each weight's ratio.
-
-    Attributes:
-        start, count: where the weight lies.
-        ratios: where its ratios lie among the task's.
-        channels: how many there are.
-        inner: consecutive weights that share one.
-    """
-
-    start: int
-    count: int
-    ratios: int
-    channels: int
-    inner: int
-
-
-@dataclass(frozen=True)
-class TaskArrays:
-    """What a switch to one task copies.
-
-    Attributes:
-        own: typed, flat: the tensors that the task brings whole, as ``Layout`` has them from ``banked`` on.
-        ratios: float32, flat.
-    """
-
-    index: int
-    own: Array
-    ratios: npt.NDArray[np.float32]
-    scalings: tuple[Scaling, ...]
+    def room(self, slot: Slot) -> int:
+        """How many weights its place takes, the gap behind it included."""
+        return _aligned(slot.weight.count, self.dtype)
 
 
 def layout_of(weights: Sequence[Weight], dtype: np.dtype[Any]) -> Layout:
@@ -107,22 +78,13 @@ def flat_bank(layout: Layout, bank: EngineBank) -> tuple[Array, npt.NDArray[np.u
     return values, ranks
 
 
-def task_arrays(layout: Layout, task: DeployTask) -> TaskArrays:
-    """What ``task`` adds to its mask."""
+def own_weights(layout: Layout, task: DeployTask) -> Array:
+    """What ``task`` brings whole: typed, flat, as the layout has it from ``banked`` on."""
     own = np.zeros(layout.count - layout.banked, layout.dtype)
-    scalings: list[Scaling] = []
-    ratios: list[npt.NDArray[np.float32]] = []
     for slot in layout.slots:
-        name, start = slot.weight.name, slot.start
         if not slot.weight.banked:
-            own[start - layout.banked :][: slot.weight.count] = task.tensors[name].reshape(-1)
-        elif name in task.ratios:
-            ratio = task.ratios[name]
-            axis = int(np.argmax(ratio.shape))  # the only one that is not 1
-            inner = int(np.prod(slot.weight.shape[axis + 1 :], dtype=np.int64))
-            scalings.append(Scaling(start, slot.weight.count, sum(r.size for r in ratios), ratio.size, inner))
-            ratios.append(ratio.reshape(-1))
-    return TaskArrays(task.entry.index, own, np.concatenate([*ratios, np.empty(0, np.float32)]), tuple(scalings))
+            own[slot.start - layout.banked :][: slot.weight.count] = task.tensors[slot.weight.name].reshape(-1)
+    return own
 
 
 def _aligned(count: int, dtype: np.dtype[Any]) -> int:

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
-from packnet_deploy.trt.flavour import Flavour, quiet_logger
+from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.sidecar import Sidecar
 
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
 
 
 class LoadedEngine:
-    """One deserialised engine, its one execution context, and where they complain.
+    """One deserialised engine, and where it complains.
 
     Attributes:
         api: TensorRT's Python package.
-        engine, context, logger: TensorRT's own objects.
     """
 
     def __init__(self, plan: Path, content: bytes, sidecar: Sidecar, flavour: Flavour) -> None:
@@ -32,19 +32,92 @@ class LoadedEngine:
             EnvironmentFault: TensorRT does not start.
         """
         self.api = flavour.api
-        self.logger = quiet_logger(self.api)
-        self._plan = plan
-        self._shape = sidecar.input.shape
-        self._classes = sidecar.classes
-        self._batch = 0  # the context's; none yet
-        self._runtime = flavour.start("Runtime", self.logger)
-        self.engine = self._runtime.deserialize_cuda_engine(content)
-        if self.engine is None:
+        self._plan, self._sidecar = plan, sidecar
+        self._logger = flavour.logger
+        self._runtime = flavour.start("Runtime")
+        self._engine = self._runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
             raise self.failure("TensorRT cannot load the plan")
         self._check_tensors(sidecar)
-        self.context = self.engine.create_execution_context()
-        if self.context is None:
+
+    def context(self, cuda_graph: bool = False) -> Context:
+        """A context for one request at a time; several run at once.
+
+        Args:
+            cuda_graph: let TensorRT capture what it runs, where it can do so itself (TensorRT-RTX).
+
+        Raises:
+            ArtefactError: TensorRT cannot make one.
+        """
+        config = self._engine.create_runtime_config() if hasattr(self.api, "CudaGraphStrategy") else None
+        captures = cuda_graph and config is not None
+        if captures:
+            config.cuda_graph_strategy = self.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        made = self._engine.create_execution_context(*([] if config is None else [config]))
+        if made is None:
             raise self.failure("TensorRT cannot make an execution context")
+        return Context(self, made, self._sidecar, captures)
+
+    def refitter(self) -> Any:
+        """TensorRT's refitter of this engine.
+
+        Raises:
+            EnvironmentFault: TensorRT gives none.
+        """
+        try:
+            return self.api.Refitter(self._engine, self._logger)
+        except TypeError as error:  # pybind11's "factory function returned nullptr"
+            raise EnvironmentFault(
+                f"{self._plan}: TensorRT makes no refitter for it ({self._logger.last or error}); free memory on the "
+                "GPU, or build the plan again"
+            ) from error
+
+    def failure(self, what: str) -> ArtefactError:
+        """The error to raise, with the last thing that TensorRT said."""
+        said = f": {self._logger.last}" if self._logger.last else ""
+        return ArtefactError(f"{self._plan}: {what}{said}; build the plan again on this machine")
+
+    def close(self) -> None:
+        """Let go of everything; contexts must be gone. Nothing may be running."""
+        self._engine = self._runtime = None
+
+    def _check_tensors(self, sidecar: Sidecar) -> None:
+        """The engine reads and writes at the addresses that it is given as far as its own shapes say."""
+        batch = sidecar.batch
+        images = batch.most if batch.least == batch.most else -1  # a dimension of one size only is static
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {
+            IMAGES: ("FLOAT", (images, *sidecar.input.shape)),
+            LOGITS: ("FLOAT", (images, sidecar.classes)),
+        }
+        if sidecar.switch == "selector":
+            expected[TASK] = ("INT32", (1,))
+        if sidecar.switch == "bind":
+            expected |= {weight.name: (DATA_TYPES[weight.dtype], weight.shape) for weight in sidecar.weights}
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        if odd := sorted({*names} ^ {*expected}):
+            raise self.failure(
+                f"expected the {len(expected)} inputs and outputs that its sidecar names, got {len(names)} "
+                f"(not in both: {', '.join(odd[:3])})"
+            )
+        for name, (dtype, shape) in expected.items():
+            got = self._engine.get_tensor_dtype(name), tuple(self._engine.get_tensor_shape(name))
+            # Logits are as wide as the widest head, and how many there are may be told by images alone.
+            fits = got[1] == shape or (name == LOGITS and len(got[1]) == 2 and got[1] in {(-1, shape[1]), (images, -1)})
+            if got[0] != getattr(self.api.DataType, dtype) or not fits:
+                raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
+
+
+class Context:
+    """One execution context of an engine.
+
+    Attributes:
+        captures: TensorRT makes CUDA graphs of what it runs by itself.
+    """
+
+    def __init__(self, loaded: LoadedEngine, context: Any, sidecar: Sidecar, captures: bool) -> None:
+        self._loaded, self._context, self.captures = loaded, context, captures
+        self._shape, self._classes = sidecar.input.shape, sidecar.classes
+        self._batch = 0  # the context's; none yet
 
     def bind(self, addresses: Mapping[str, int]) -> None:
         """Say where inputs and outputs lie on the GPU.
@@ -53,8 +126,8 @@ class LoadedEngine:
             ArtefactError: TensorRT refuses one.
         """
         for name, address in addresses.items():
-            if not self.context.set_tensor_address(name, address):
-                raise self.failure(f"TensorRT refuses the address of '{name}'")
+            if not self._context.set_tensor_address(name, address):
+                raise self._loaded.failure(f"TensorRT refuses the address of '{name}'")
 
     def enqueue(self, batch: int, stream: int) -> None:
         """Enqueue one inference of ``batch`` images.
@@ -63,38 +136,22 @@ class LoadedEngine:
             ArtefactError: TensorRT refuses the batch, or to run.
         """
         if batch != self._batch:
-            if not self.context.set_input_shape(IMAGES, (batch, *self._shape)):
-                raise self.failure(f"TensorRT refuses a batch of {batch}")
-            if (got := tuple(self.context.get_tensor_shape(LOGITS))) != (batch, self._classes):
+            if not self._context.set_input_shape(IMAGES, (batch, *self._shape)):
+                raise self._loaded.failure(f"TensorRT refuses a batch of {batch}")
+            if (got := tuple(self._context.get_tensor_shape(LOGITS))) != (batch, self._classes):
                 self._batch = 0  # it would write past the end of the buffer
-                raise self.failure(f"expected logits {[batch, self._classes]}, as the sidecar says, got {list(got)}")
+                raise self._loaded.failure(
+                    f"expected logits {[batch, self._classes]}, as the sidecar says, got {list(got)}"
+                )
             self._batch = batch
-        if not self.context.execute_async_v3(stream):
-            raise self.failure("TensorRT cannot run the engine")
+        if not self._context.execute_async_v3(stream):
+            raise self._loaded.failure("TensorRT cannot run the engine")
 
-    def failure(self, what: str) -> ArtefactError:
-        """The error to raise, with the last thing that TensorRT said."""
-        said = f": {self.logger.last}" if self.logger.last else ""
-        return ArtefactError(f"{self._plan}: {what}{said}; build the plan again on this machine")
+    def may_be_captured(self, stream: int) -> bool:
+        """What TensorRT answers; where it cannot be asked, trying is the answer."""
+        asked = getattr(self._context, "is_stream_capturable", None)
+        return True if asked is None else bool(asked(stream))
 
     def close(self) -> None:
-        """Let go of everything, contexts before engines. Nothing may be running."""
-        self.context = self.engine = self._runtime = None
-
-    def _check_tensors(self, sidecar: Sidecar) -> None:
-        """The engine reads and writes at the addresses that it is given as far as its own shapes say."""
-        expected: dict[str, tuple[str, tuple[int, ...]]] = {IMAGES: ("FLOAT", (-1, *sidecar.input.shape))}
-        if sidecar.switch == "selector":
-            expected[TASK] = ("INT32", (1,))
-        if sidecar.switch == "bind":
-            expected |= {weight.name: (DATA_TYPES[weight.dtype], weight.shape) for weight in sidecar.weights}
-        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
-        if odd := sorted({*names} ^ {*expected, LOGITS}):
-            raise self.failure(
-                f"expected the {len(expected) + 1} inputs and outputs that its sidecar names, got {len(names)} "
-                f"(not in both: {', '.join(odd[:3])})"
-            )
-        for name, (dtype, shape) in {**expected, LOGITS: ("FLOAT", None)}.items():
-            got = self.engine.get_tensor_dtype(name), tuple(self.engine.get_tensor_shape(name))
-            if got[0] != getattr(self.api.DataType, dtype) or shape not in (None, got[1]):
-                raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
+        """Let go of it; it must not be running."""
+        self._context = None

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.runners.contract import IMAGES
-from packnet_deploy.trt.flavour import Flavour, quiet_logger
+from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.options import BuildOptions, apply_settings
 
 MIB = 1 << 20
@@ -62,8 +62,7 @@ class Network:
             EnvironmentFault: TensorRT does not start.
         """
         api = flavour.api
-        logger = quiet_logger(api)
-        builder = flavour.start("Builder", logger)
+        builder, logger = flavour.start("Builder"), flavour.logger
         definition = builder.create_network(flavour.strongly_typed)
         parser = api.OnnxParser(definition, logger)
         if not parser.parse(onnx):

@@ -30,7 +30,7 @@ class TensorrtRunner:
     """
 
     def __init__(
-        self, plan: Path | Mapping[str, Path], pack: Path, *, bank: str = "device", cuda_graph: bool = False
+        self, plan: Path | Mapping[str, Path], pack: Path, *, bank: str = "host", cuda_graph: bool = False
     ) -> None:
         self._pack = Pack.open(pack)
         self._bank, self._cuda_graph = bank, cuda_graph
@@ -74,9 +74,7 @@ class TensorrtRunner:
         """
         check_task(task, self.tasks)
         check_images(images, (None, *self._inputs[task]))
-        engine = self.engine(task)
-        engine.set_task(task)
-        return engine.infer(images)
+        return self.engine(task).infer(images, task)
 
     def engine(self, task: str) -> Engine:
         """The engine that serves ``task``, for what the contract does not have: memory, switching alone."""

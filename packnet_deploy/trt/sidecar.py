@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from packnet_deploy.errors import ArtefactError
-from packnet_deploy.export.fold import Fold
+from packnet_deploy.export.norms import Norm
 from packnet_deploy.export.options import PRECISION_NAMES
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.pack.inputs import InputSpec
@@ -92,7 +92,7 @@ class Sidecar:
         onnx_sha256: of the graph that TensorRT was given, weights included.
         tasks: of the pack when the plan was built; a plan of one task has that one.
         weights: those that change with the task; empty for selector and none.
-        folds: for a runtime that reads the pack but no ONNX: how normalisation went into the weights.
+        norms: for a runtime that reads the pack but no ONNX: how normalisation became scales and shifts.
         sparse_weights: TensorRT was free to choose sparse kernels.
     """
 
@@ -110,7 +110,7 @@ class Sidecar:
     onnx_sha256: str
     tasks: tuple[PlanTask, ...]
     weights: tuple[Weight, ...]
-    folds: tuple[Fold, ...]
+    norms: tuple[Norm, ...]
     sparse_weights: bool
     sparsity: tuple[SparseLayer, ...]
     plan_sha256: str

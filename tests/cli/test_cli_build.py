@@ -79,7 +79,7 @@ def test_a_dry_run_shows_marks_and_memory(packnet: Packnet, here: Path) -> None:
     assert "what tensorrt-rtx" in shown.out
     found = json.loads(packnet("build", "--dry-run", "--json", "--backend", "tensorrt-rtx").out)
     assert {one["marked"] for one in found["weights"]} == {True}
-    assert set(found["memory"]) == {"refit", "bind", "selector", "none"}
+    assert {way["switch"] for way in found["ways"]} == {"refit", "bind", "selector", "none"}
     assert names(here) == {"golden.pack"}
 
 

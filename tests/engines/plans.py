@@ -39,7 +39,7 @@ def write_plan(path: Path, pack: Pack, options: BuildOptions, **changes: object)
         onnx_sha256="0" * 64,
         tasks=tuple(PlanTask(entry.name, entry.index, entry.classes, entry.sha256) for entry in pack.tasks),
         weights=bank.weights if options.switch in ("refit", "bind") else (),
-        folds=bank.folds,
+        norms=bank.norms,
         sparse_weights=False,
         sparsity=tuple(SparseLayer(name, False, False) for name in bank.values),
         plan_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

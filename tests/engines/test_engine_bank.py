@@ -64,14 +64,25 @@ def test_the_golden_pack(sanitized: Path, golden: Path, tmp_path: Path, precisio
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_normalisation_of_a_tasks_own(sanitized: Path, tmp_path: Path, precision: str) -> None:
     network = tiny_network()
-    network.tensors["n1.weight"][2:4] = (0, 1e-7)  # the bank is left unscaled there
+    network.tensors["n1.weight"][2:4] = (0, 1e-7)
     network.tensors["a.weight"][5] *= 1e-6  # subnormal in float16
     pack = pack_of(tmp_path / "p.pack", network, SHARES, classes={"two": 2}, own=own_norms(network))
     plan = tmp_path / "p.plan"
     _, bank = write_plan(plan, pack, BuildOptions(precision=precision, switch="bind", classes=5))
-    assert bank.folds
-    assert all(task.ratios for task in bank.tasks)
+    assert bank.norms
+    assert len({task.tensors["n1.scale"].tobytes() for task in bank.tasks}) == 3
     assert dump(sanitized, plan, pack.path) == described(bank)
+
+
+def test_a_layer_that_is_the_first_tasks_alone_is_in_the_plan_for_good(sanitized: Path, tmp_path: Path) -> None:
+    pack = pack_of(tmp_path / "p.pack", tiny_network(), SHARES, whole=("b.weight",))
+    plan = tmp_path / "p.plan"
+    _, bank = write_plan(plan, pack, BuildOptions(precision="fp16", switch="bind"))
+    assert "b.weight" in bank.fixed
+    assert dump(sanitized, plan, pack.path) == described(bank)
+    shared = pack_of(tmp_path / "shared.pack", tiny_network(), SHARES)
+    write_plan(plan, pack, BuildOptions(precision="fp16", switch="bind"), graph_sha256=shared.manifest.graph_sha256)
+    assert "weight 'b.weight': expected [40, 8, 1, 1] in the plan, got none" in refusal(sanitized, plan, shared)
 
 
 def test_a_pack_that_grew_fits_the_plan_of_before(sanitized: Path, tmp_path: Path) -> None:
@@ -103,7 +114,7 @@ def test_a_pack_that_does_not_fit_the_plan_is_refused(sanitized: Path, tmp_path:
     other = pack_of(
         tmp_path / "other.pack", network, {"one": 0.5, "two": 0.5}, classes=dict.fromkeys(SHARES, 3), own=own
     )
-    assert "task 2: biases and normalisation that the plan holds for good" in refusal(sanitized, plan, other)
+    assert "task 2: what the plan holds for good" in refusal(sanitized, plan, other)
 
     large = tiny_network()
     large.tensors["a.weight"] *= 1e6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,7 @@ def pack_of(
     wrong_probe: bool = False,
     classes: Mapping[str, int] | None = None,
     own: Mapping[str, Mapping[str, npt.NDArray[np.float32]]] | None = None,
+    whole: Collection[str] = (),
 ) -> Pack:
     """Pack a network: each task owns its share of the still-free weights, picked at random, and has another head.
 
@@ -97,6 +98,7 @@ def pack_of(
     Args:
         classes: how many of the network's classes a task has; all where it is not named.
         own: by task, tensors that take the place of the shared ones.
+        whole: weights that the first task has to the last one, as all have that later tasks may not change.
     """
     heads = {name: array for name, array in network.tensors.items() if name.startswith("head.")}
     packable = [
@@ -104,7 +106,7 @@ def pack_of(
     ]
     names = {param.name for param in packable}
     shared = {n: a for n, a in network.tensors.items() if n not in names and n not in heads}
-    owners = {param.name: np.zeros(param.shape, np.uint8) for param in packable}
+    owners = {param.name: np.full(param.shape, param.name in whole, np.uint8) for param in packable}
     rng = np.random.default_rng(1)
     pack = create_pack(
         path,

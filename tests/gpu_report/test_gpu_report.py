@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_in import GPU, StandInDevice, StandInTensorRT, at
+from stand_in import GPU, StandInDevice, StandInTensorRT
 from stand_in_plans import growing_pack, write_plan
 
 from packnet_deploy.errors import CheckFailed, EnvironmentFault, UsageError
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.gpu_report import engines, masking
+from packnet_deploy.gpu_report import engines, switching
 from packnet_deploy.gpu_report import report as reporting
 from packnet_deploy.gpu_report.engines import which_bias
 from packnet_deploy.gpu_report.section import Section, row
@@ -64,8 +64,8 @@ def test_every_section_is_kept_whatever_the_others_do(tmp_path: Path, monkeypatc
 
 @pytest.mark.skipif(reporting.diagnose().findings.gpu is not None, reason="for machines without a GPU")
 def test_a_section_in_its_own_process_says_what_it_lacks() -> None:
-    section = reporting.run_section("masking")
-    assert section.not_measured.startswith("masking weights needs an NVIDIA GPU")
+    section = reporting.run_section("switching")
+    assert section.not_measured.startswith("switching weights needs an NVIDIA GPU")
     assert section.question
 
 
@@ -82,25 +82,23 @@ def test_a_row_that_fails_says_why_and_the_others_count() -> None:
     assert "| c |  | 7 |" in shown
 
 
+@pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_masking_is_compared_with_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_switching_is_compared_with_numpy(monkeypatch: pytest.MonkeyPatch, precision: str, where: str) -> None:
     """On the stand-in for a GPU, whose figures mean nothing."""
-    monkeypatch.setattr(masking, "REPEATS", 1)
-    monkeypatch.setattr(masking, "LAUNCHES", 2)
-
-    def copy(device: StandInDevice, to: int, source: int, size: int) -> None:
-        byte = np.dtype(np.uint8)
-        device.enqueue("copy", lambda: np.copyto(at(to, size, byte), at(source, size, byte)))
-
-    equal, *figures = masking.measure_mask(StandInDevice(), PRECISIONS[precision], copy, 1027)
+    monkeypatch.setattr(switching, "REPEATS", 1)
+    monkeypatch.setattr(switching, "LAUNCHES", 2)
+    kind = PRECISIONS[precision]
+    equal, *figures = switching.measure_switch(StandInDevice(), kind, where, switching.host_copy, 1027)
     assert equal == "yes"
+    assert len(figures) == len(switching.COLUMNS) - 3
     assert all(isinstance(figure, float) and figure > 0 for figure in figures)
 
     class Wrong(StandInDevice):
-        def mask(self, out: int, bank: int, owners: int, count: int, task: int, itemsize: int) -> None:
-            super().mask(out, bank, owners, count, task + 1, itemsize)
+        def clear_owners(self, *arguments: int) -> None:
+            pass
 
-    assert masking.measure_mask(Wrong(), PRECISIONS[precision], copy, 1027)[0] == "NO"
+    assert switching.measure_switch(Wrong(), kind, where, switching.host_copy, 1027)[0] == "NO"
 
 
 def test_a_lost_bias_is_told_from_a_kept_one() -> None:

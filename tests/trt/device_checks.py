@@ -16,6 +16,7 @@ import pytest
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.trt import engine as engine_module
 from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.difference import order_by_owner
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.gpu import expect_gpu
 from packnet_deploy.trt.sidecar import Gpu
@@ -53,24 +54,38 @@ def memory_and_copies(folder: Path) -> None:
 
 
 def kernels(folder: Path) -> None:
+    """A bank in page-locked memory: two owners written by one launch, then one of them cleared."""
     device = Device(GPU)
     device.load_kernels()
     device.load_kernels()
-    rng = np.random.default_rng(0)  # 1027 weights: 256 threads that have four each, a block, and one more thread
-    bank, ranks = rng.normal(size=1027).astype(np.float32), rng.choice([0, 1, 254, 255], 1027).astype(np.uint8)
-    ratios, got = rng.normal(size=13).astype(np.float32), np.empty(1027, np.float32)
-    at = {name: device.allocate(array.nbytes) for name, array in (("bank", bank), ("ranks", ranks), ("out", got))}
-    at["ratios"] = device.allocate(ratios.nbytes)
-    device.upload(at["bank"], bank)
-    device.upload(at["ranks"], ranks)
-    device.upload(at["ratios"], ratios)
-    device.mask(at["out"], at["bank"], at["ranks"], 1027, 255, 4)
-    device.mask(at["out"], at["bank"], at["ranks"], 0, 1, 4)  # nothing to do, and no launch of nothing
-    device.scale(at["out"], at["ratios"], 1027, 79, 13, "fp32")
-    device.download(got, at["out"])
+    rng = np.random.default_rng(0)
+    values, ranks = rng.normal(size=9000).astype(np.float16), rng.choice([0, 1, 2, 255], 9000).astype(np.uint8)
+    bank = order_by_owner(values, ranks, 3)
+    parts = []
+    for array in (bank.values, bank.masks, bank.before):
+        memory = device.pinned(array.nbytes)
+        memory[:] = array.reshape(-1).view(np.uint8)
+        parts.append(device.address_of(memory))
+    out, there, got = device.allocate(18000), device.allocate(18000), np.empty(9000, np.float16)
+    device.clear(out, 18000)
+    device.write_owners(out, *parts, bank.tiles, 2, 0, 9000, 2)
+    device.copy(there, out, 18000)
+    device.download(got, there)
     device.synchronise()
-    np.testing.assert_array_equal(got, np.where(ranks < 255, bank, 0) * np.repeat(ratios, 79))
+    np.testing.assert_array_equal(got, np.where(ranks < 2, values, 0))
+    masks, before = parts[1] + bank.masks[0].nbytes, parts[2] + bank.before[0].nbytes
+    device.clear_owners(out, masks, before, bank.tiles, 1, 0, 9000, 2)
+    device.download(got, out)
+    device.synchronise()
+    np.testing.assert_array_equal(got, np.where(ranks < 1, values, 0))
     device.close()
+
+
+def the_context_stays(folder: Path) -> None:
+    """One for the process: what TensorRT left in it must not go with the last engine."""
+    for _ in range(2):
+        Device(GPU).close()
+    assert ctypes.CDLL("libcuda.so.1").stand_in_contexts() == 1
 
 
 def graphs(folder: Path) -> None:
@@ -86,6 +101,11 @@ def graphs(folder: Path) -> None:
     device.download(got, there)
     device.synchronise()
     assert got[0] == 7
+
+    again = device.capture(lambda: device.upload(there, got), graph)
+    assert again is graph  # brought up to date: the driver takes it
+    longer = device.capture(lambda: [device.upload(there, got), device.upload(there, number)], graph)
+    assert longer is not graph  # it does not: another in its place
 
     def fails() -> None:
         raise KeyError("in the middle")
@@ -150,6 +170,7 @@ def an_engine(folder: Path) -> None:
         def __init__(self, gpu: Gpu) -> None:
             super().__init__(gpu)
             self.log: list[str] = []
+            self.allocated, self.before_run = 0, None
             opened.append(self)
 
         def enqueue(self, what: str, work: Callable[[], None]) -> None:
@@ -173,6 +194,12 @@ def an_engine(folder: Path) -> None:
                 logits = engine.infer(probe_batch(pack.input))
                 np.testing.assert_allclose(logits, pack.load_task(task).probe_logits, rtol=1e-4, atol=1e-4)
         assert not_given_back() == 0
+    plan = folder / "tiny.plan"
+    with Engine.load(plan, pack, resident=2) as engine:
+        for task in ("two", "one", "three"):
+            logits = engine.infer(probe_batch(pack.input), task)
+            np.testing.assert_allclose(logits, pack.load_task(task).probe_logits, rtol=1e-4, atol=1e-4)
+    assert not_given_back() == 0
 
 
 if __name__ == "__main__":

@@ -12,39 +12,28 @@ import pytest
 from packnet_deploy.trt.difference import TILE
 from packnet_deploy.trt.kernel import kernel_source
 
-BLOCK = 32
-
 
 def build(folder: Path, source: Path, library: Path) -> None:
     """Compile ``source``, which includes the kernels' own, in ``folder``; skips the test where there is no compiler."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler to compile the kernels for the host with")
-    (folder / "mask.cu").write_bytes(kernel_source("mask.cu"))
-    (folder / "switch.cu").write_bytes(kernel_source("switch.cu"))
+    (folder / "switch.cu").write_bytes(kernel_source())
     # No contraction: a GPU rounds each float32 product by itself. The sanitizer stops at a misaligned access.
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-ffp-contract=off"]
     flags += ["-U_FORTIFY_SOURCE"]  # which takes a jump to another stack for a mistake
     flags += ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
-    sources = ['-DMASK_CU="mask.cu"', '-DSWITCH_CU="switch.cu"', f"-I{folder}"]
-    subprocess.run([compiler, *flags, *sources, "-o", library, source], check=True)
+    flags += ['-DSWITCH_CU="switch.cu"', f"-I{folder}"]
+    subprocess.run([compiler, *flags, "-o", library, source], check=True)
 
 
 class HostKernels:
     """Built in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        here = Path(__file__).parent
-        build(folder, here / "kernels_on_host.cpp", folder / "kernels.so")
-        build(folder, here / "switch_on_host.cpp", folder / "switch.so")
-        self._library = ctypes.CDLL(str(folder / "kernels.so"))
-        self._switch = ctypes.CDLL(str(folder / "switch.so"))
-
-    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
-        self._launch(f"mask_{8 * itemsize}", -(-count * itemsize // 16), (out, bank, ranks), count, last=task)
-
-    def scale(self, weights: int, ratios: int, count: int, inner: int, channels: int, precision: str) -> None:
-        self._launch(f"scale_{precision}", count, (weights, ratios), count, inner, last=channels)
+        library = folder / "kernels.so"
+        build(folder, Path(__file__).parent / "kernels_on_host.cpp", library)
+        self._library = ctypes.CDLL(str(library))
 
     def write(
         self,
@@ -66,21 +55,11 @@ class HostKernels:
         self._owners(f"clear_{8 * itemsize}", (out, masks, before), tiles, owners, first, last)
 
     def _owners(self, name: str, addresses: tuple[int, ...], tiles: int, owners: int, first: int, last: int) -> None:
-        getattr(self._switch, name)(
+        getattr(self._library, name)(
             ctypes.c_uint(-(-last // TILE) - first // TILE),
             ctypes.c_uint(owners),
             *map(ctypes.c_void_p, addresses),
             ctypes.c_uint(tiles),
             ctypes.c_uint64(first),
             ctypes.c_uint64(last),
-        )
-
-    def _launch(self, name: str, threads: int, addresses: tuple[int, ...], *counts: int, last: int) -> None:
-        blocks = -(-threads // BLOCK) or 1
-        getattr(self._library, name)(
-            ctypes.c_uint(blocks),
-            ctypes.c_uint(BLOCK),
-            *map(ctypes.c_void_p, addresses),
-            *map(ctypes.c_uint64, counts),
-            ctypes.c_uint(last),
         )

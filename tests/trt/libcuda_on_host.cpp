@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
@@ -66,9 +67,12 @@ extern "C" {
 
 // What a test asks at the end: everything that was not given back.
 int stand_in_live() {
-    return static_cast<int>(device_memory.size() + host_memory.size()) + live_streams + live_modules + live_contexts +
+    return static_cast<int>(device_memory.size() + host_memory.size()) + live_streams + live_modules +
            live_graphs + live_recordings;
 }
+
+// The primary context stays as long as the process: how often it was taken.
+int stand_in_contexts() { return live_contexts; }
 
 Result cuInit(unsigned) { return fails("cuInit") ? 100 : OK; }
 Result cuDriverGetVersion(int* version) {
@@ -118,13 +122,25 @@ Result cuMemAlloc_v2(void** address, size_t size) {
     return used() + size > TOTAL ? OUT_OF_MEMORY : take(device_memory, address, size);
 }
 Result cuMemFree_v2(void* address) { return give_back(device_memory, address); }
-Result cuMemHostAlloc(void** address, size_t size, unsigned) { return take(host_memory, address, size); }
+Result cuMemHostAlloc(void** address, size_t size, unsigned flags) {
+    return flags == 2 ? take(host_memory, address, size) : INVALID_VALUE;  // mapped, so that kernels may read it
+}
+Result cuMemHostGetDevicePointer_v2(void** address, void* host, unsigned flags) {
+    *address = host;
+    return flags == 0 ? OK : INVALID_VALUE;
+}
 Result cuMemFreeHost(void* address) { return give_back(host_memory, address); }
 Result cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t size, void* stream) {
     return enqueue(stream, [=] { std::memcpy(to, from, size); });
 }
 Result cuMemcpyDtoHAsync_v2(void* to, void* from, size_t size, void* stream) {
     return enqueue(stream, [=] { std::memcpy(to, from, size); });
+}
+Result cuMemcpyAsync(void* to, const void* from, size_t size, void* stream) {
+    return enqueue(stream, [=] { std::memcpy(to, from, size); });
+}
+Result cuMemsetD8Async(void* address, unsigned char value, size_t size, void* stream) {
+    return enqueue(stream, [=] { std::memset(address, value, size); });
 }
 
 Result cuStreamCreate(void** stream, unsigned flags) {
@@ -157,11 +173,10 @@ Result cuModuleUnload(void*) {
 }
 Result cuModuleGetFunction(void** function, void*, const char* name) {
     static const std::map<std::string, void*> kernels = {
-        {"packnet_mask_32", reinterpret_cast<void*>(mask_32)},
-        {"packnet_mask_16", reinterpret_cast<void*>(mask_16)},
-        {"packnet_scale_fp32", reinterpret_cast<void*>(scale_fp32)},
-        {"packnet_scale_fp16", reinterpret_cast<void*>(scale_fp16)},
-        {"packnet_scale_bf16", reinterpret_cast<void*>(scale_bf16)},
+        {"packnet_write_16", reinterpret_cast<void*>(write_16)},
+        {"packnet_write_32", reinterpret_cast<void*>(write_32)},
+        {"packnet_clear_16", reinterpret_cast<void*>(clear_16)},
+        {"packnet_clear_32", reinterpret_cast<void*>(clear_32)},
     };
     auto found = kernels.find(name);
     if (found == kernels.end()) return NOT_FOUND;
@@ -170,23 +185,23 @@ Result cuModuleGetFunction(void** function, void*, const char* name) {
 }
 Result cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                       unsigned shared, void* stream, void** p, void** extra) {
-    if (gx == 0 || gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || extra) return INVALID_VALUE;
-    const bool masks = function == reinterpret_cast<void*>(mask_32) || function == reinterpret_cast<void*>(mask_16);
-    const auto a = argument<void*>(p, 0), b = argument<void*>(p, 1);
-    if (masks) {
-        const auto owners = argument<void*>(p, 2);
-        const auto count = argument<std::uint64_t>(p, 3);
-        const auto task = argument<std::uint32_t>(p, 4);
-        auto kernel =
-            reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, void*, std::uint64_t, std::uint32_t)>(function);
-        return enqueue(stream, [=] { kernel(gx, bx, a, b, owners, count, task); });
+    if (gx == 0 || gy == 0 || gz != 1 || bx != kThreads || by != 1 || bz != 1 || shared || extra) return INVALID_VALUE;
+    const bool writes =
+        function == reinterpret_cast<void*>(write_16) || function == reinterpret_cast<void*>(write_32);
+    const auto a = argument<void*>(p, 0), b = argument<void*>(p, 1), c = argument<void*>(p, 2);
+    if (writes) {
+        const auto d = argument<void*>(p, 3);
+        const auto tiles = argument<std::uint32_t>(p, 4);
+        const auto first = argument<std::uint64_t>(p, 5), last = argument<std::uint64_t>(p, 6);
+        auto kernel = reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, void*, void*, std::uint32_t,
+                                                std::uint64_t, std::uint64_t)>(function);
+        return enqueue(stream, [=] { kernel(gx, gy, a, b, c, d, tiles, first, last); });
     }
-    const auto count = argument<std::uint64_t>(p, 2), inner = argument<std::uint64_t>(p, 3);
-    const auto channels = argument<std::uint32_t>(p, 4);
-    auto kernel =
-        reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, std::uint64_t, std::uint64_t, std::uint32_t)>(
-            function);
-    return enqueue(stream, [=] { kernel(gx, bx, a, b, count, inner, channels); });
+    const auto tiles = argument<std::uint32_t>(p, 3);
+    const auto first = argument<std::uint64_t>(p, 4), last = argument<std::uint64_t>(p, 5);
+    auto kernel = reinterpret_cast<void (*)(unsigned, unsigned, void*, void*, void*, std::uint32_t, std::uint64_t,
+                                            std::uint64_t)>(function);
+    return enqueue(stream, [=] { kernel(gx, gy, a, b, c, tiles, first, last); });
 }
 
 Result cuStreamBeginCapture_v2(void*, int mode) {
@@ -202,6 +217,13 @@ Result cuStreamEndCapture(void*, void** graph) {
 Result cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
     *executable = new std::vector<std::function<void()>>(*static_cast<std::vector<std::function<void()>>*>(graph));
     ++live_graphs;
+    return OK;
+}
+Result cuGraphExecUpdate_v2(void* executable, void* graph, void*) {
+    auto& into = *static_cast<std::vector<std::function<void()>>*>(executable);
+    auto& from = *static_cast<std::vector<std::function<void()>>*>(graph);
+    if (into.size() != from.size()) return 910;  // another topology
+    into = from;
     return OK;
 }
 Result cuGraphDestroy(void* graph) {
@@ -239,7 +261,10 @@ Result cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t
         ENTRY("cuMemAlloc", cuMemAlloc_v2),
         ENTRY("cuMemFree", cuMemFree_v2),
         ENTRY("cuMemHostAlloc", cuMemHostAlloc),
+        ENTRY("cuMemHostGetDevicePointer", cuMemHostGetDevicePointer_v2),
         ENTRY("cuMemFreeHost", cuMemFreeHost),
+        ENTRY("cuMemcpyAsync", cuMemcpyAsync),
+        ENTRY("cuMemsetD8Async", cuMemsetD8Async),
         ENTRY("cuMemcpyHtoDAsync", cuMemcpyHtoDAsync_v2),
         ENTRY("cuMemcpyDtoHAsync", cuMemcpyDtoHAsync_v2),
         ENTRY("cuStreamCreate", cuStreamCreate),
@@ -252,6 +277,7 @@ Result cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t
         ENTRY("cuStreamBeginCapture", cuStreamBeginCapture_v2),
         ENTRY("cuStreamEndCapture", cuStreamEndCapture),
         ENTRY("cuGraphInstantiateWithFlags", cuGraphInstantiateWithFlags),
+        ENTRY("cuGraphExecUpdate", cuGraphExecUpdate_v2),
         ENTRY("cuGraphDestroy", cuGraphDestroy),
         ENTRY("cuGraphExecDestroy", cuGraphExecDestroy),
         ENTRY("cuGraphLaunch", cuGraphLaunch),

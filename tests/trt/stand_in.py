@@ -21,6 +21,7 @@ import onnxruntime
 from host_kernels import HostKernels
 
 from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.trt.difference import TILE
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.sidecar import Gpu
 
@@ -41,11 +42,16 @@ class StandInDevice:
 
     Args:
         kernels: the real kernels, compiled for the host; numpy's arithmetic where they are not given.
+
+    Attributes:
+        allocated: bytes of GPU memory, those that TensorRT's stand-in took for weights too.
+        refuses_capture: what a capture fails with, as a driver may say it.
     """
 
-    def __init__(self, kernels: HostKernels | None = None) -> None:
+    def __init__(self, kernels: HostKernels | None = None, stream: int = STREAM) -> None:
         self.kernels = kernels
-        self.stream = STREAM
+        self.stream = stream
+        self.before_run: Callable[[], object] | None = None  # called in the middle of a request
         self.log: list[str] = []
         self.queue: list[Callable[[], None]] = []
         self.memory: list[np.ndarray] = []
@@ -54,6 +60,7 @@ class StandInDevice:
         self.graphs: list[Any] = []
         self.closed = False
         self.fails_next = False
+        self.refuses_capture = ""
 
     @property
     def used(self) -> int:
@@ -64,13 +71,19 @@ class StandInDevice:
 
     def allocate(self, size: int) -> int:
         self.allocated += size
-        memory = self.pinned(size + 256)
-        start = int(memory.ctypes.data)
-        return start + -start % 256
+        return self._take(size).ctypes.data
 
     def pinned(self, size: int) -> np.ndarray:
-        self.memory.append(np.full(size, 0xFF, np.uint8))  # not a number, in any type: new memory holds nothing to use
-        return self.memory[-1]
+        return self._take(size)
+
+    def address_of(self, memory: np.ndarray) -> int:
+        return int(memory.ctypes.data)
+
+    def _take(self, size: int) -> np.ndarray:
+        memory = np.full(size + 512, 0xFF, np.uint8)  # not a number, in any type: new memory holds nothing to use
+        self.memory.append(memory)
+        start = -memory.ctypes.data % 256
+        return memory[start : start + size]
 
     def load_kernels(self) -> None:
         self.log.append("load kernels")
@@ -89,33 +102,63 @@ class StandInDevice:
         assert array.flags.c_contiguous
         self.enqueue("download", lambda: np.copyto(array.reshape(-1), at(address, array.size, array.dtype)))
 
-    def mask(self, out: int, bank: int, ranks: int, count: int, task: int, itemsize: int) -> None:
-        assert out % 16 == bank % 16 == ranks % 16 == 0
-        bits = np.dtype(f"u{itemsize}")
+    def copy(self, to: int, source: int, size: int) -> None:
+        self.enqueue(f"copy {size}", lambda: np.copyto(at(to, size, BYTE), at(source, size, BYTE)))
+
+    def clear(self, address: int, size: int) -> None:
+        self.enqueue(f"clear {size}", lambda: at(address, size, BYTE).fill(0))
+
+    def write_owners(
+        self,
+        out: int,
+        values: int,
+        masks: int,
+        before: int,
+        tiles: int,
+        owners: int,
+        first: int,
+        last: int,
+        itemsize: int,
+    ) -> None:
+        table = (masks, before, tiles, owners, first, last, itemsize)
 
         def work() -> None:
             if self.kernels is not None:
-                return self.kernels.mask(out, bank, ranks, count, task, itemsize)
-            keep = at(ranks, count, np.dtype(np.uint8)) < task
-            at(out, count, bits)[:] = np.where(keep, at(bank, count, bits), 0)
+                return self.kernels.write(out, values, *table)
+            target, bits = at(out, last - first, np.dtype(f"u{itemsize}")), np.dtype(f"u{itemsize}")
+            for owner in range(owners):
+                mine = np.flatnonzero(owned(masks, tiles, owner))
+                start = at(before, owners * (tiles + 1), COUNT)[owner * (tiles + 1)]
+                theirs = at(values + int(start) * itemsize, mine.size, bits)
+                here = (mine >= first) & (mine < last)
+                target[mine[here] - first] = theirs[here]
 
-        self.enqueue(f"mask {task}", work)
+        self.enqueue(f"write {owners}", work)
 
-    def scale(self, weights: int, ratios: int, count: int, inner: int, channels: int, precision: str) -> None:
+    def clear_owners(
+        self, out: int, masks: int, before: int, tiles: int, owners: int, first: int, last: int, itemsize: int
+    ) -> None:
         def work() -> None:
             if self.kernels is not None:
-                return self.kernels.scale(weights, ratios, count, inner, channels, precision)
-            typed = at(weights, count, TYPES[precision])
-            factors = at(ratios, channels, np.dtype(np.float32))[np.arange(count) // inner % channels]
-            typed[:] = (typed.astype(np.float32) * factors).astype(typed.dtype)
+                return self.kernels.clear(out, masks, before, tiles, owners, first, last, itemsize)
+            target = at(out, last - first, np.dtype(f"u{itemsize}"))
+            for owner in range(owners):
+                target[owned(masks, tiles, owner)[first:last]] = 0
 
-        self.enqueue("scale", work)
+        self.enqueue(f"clear owners {owners}", work)
 
-    def capture(self, enqueue: Callable[[], None]) -> Any:
-        self.log.append("capture")
+    def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
+        self.log.append("capture" if stale is None else "capture again")
         self.capturing = graph = []
-        enqueue()
-        self.capturing = None
+        try:
+            enqueue()
+        finally:
+            self.capturing = None
+        if self.refuses_capture:
+            raise EnvironmentFault(self.refuses_capture)
+        if stale is not None:
+            stale[:] = graph
+            return stale
         self.graphs.append(graph)
         return graph
 
@@ -141,6 +184,15 @@ class StandInDevice:
         self.closed = True
 
 
+BYTE, COUNT = np.dtype(np.uint8), np.dtype(np.uint32)
+
+
+def owned(masks: int, tiles: int, owner: int) -> np.ndarray:
+    """One owner's mask, a bool for each position."""
+    mask = at(masks + owner * tiles * TILE // 8, tiles * TILE // 8, BYTE)
+    return np.unpackbits(mask, bitorder="little").view(np.bool_)
+
+
 class StandInDataType(enum.Enum):
     FLOAT, HALF, BF16, INT32 = "fp32", "fp16", "bf16", "int32"
 
@@ -158,7 +210,7 @@ class StandInLogger:
 
 @dataclass
 class StandInWeights:
-    dtype: StandInDataType
+    dtype: StandInDataType | None
     pointer: int
     size: int
 
@@ -180,7 +232,10 @@ class StandInEngine:
         return (*self.inputs, "logits")[index]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(size if isinstance(size, int) else -1 for size in self._tensor(name).shape)
+        """A dimension whose least and most are the same is static; any other that a request chooses is -1."""
+        least, most = self.trt.batch
+        batch = most if least == most else -1
+        return tuple(size if isinstance(size, int) else batch for size in self._tensor(name).shape)
 
     def get_tensor_dtype(self, name: str) -> StandInDataType:
         return OF_ONNX[self._tensor(name).type]
@@ -214,7 +269,6 @@ class StandInContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         trt, shape, addresses = self.engine.trt, self.batch, dict(self.addresses)
-        assert stream == trt.device.stream
 
         def work() -> None:
             feeds = {"images": at(addresses["images"], int(np.prod(shape)), np.dtype(np.float32)).reshape(shape)}
@@ -228,7 +282,10 @@ class StandInContext:
             (logits,) = self.engine.session.run(["logits"], feeds)
             at(addresses["logits"], logits.size, logits.dtype)[:] = logits.reshape(-1)
 
-        trt.device.enqueue(f"run {shape[0]}", work)
+        device = trt.device_of(stream)
+        if device.before_run is not None:
+            device.before_run()
+        device.enqueue(f"run {shape[0]}", work)
         return True
 
 
@@ -240,44 +297,56 @@ class StandInTensorRT:
         classes: how wide engines' logits are; 0 for as wide as the graph's.
         refuses: a weight at which the next refit stops, those before it replaced.
         surplus: a weight that engines take besides those of the graph.
+        merged: weights that engines hold as one, so that they are refitted together or not at all.
+        others: the devices of further lanes.
     """
 
     ILogger, DataType, Weights = StandInLogger, StandInDataType, StandInWeights
     TensorLocation = enum.Enum("TensorLocation", "HOST DEVICE")
     __version__ = VERSION
     surplus: tuple[str, ...] = ()
+    merged: tuple[frozenset[str], ...] = ()
     batch = (1, 4)
     classes = 0
 
     def __init__(self, device: StandInDevice, switch: str) -> None:
         self.device, self.switch = device, switch
+        self.others: list[StandInDevice] = []
         self.refuses = ""
         self.loads = 0
+        self.logger: StandInLogger | None = None
 
     @property
     def flavour(self) -> Flavour:
         return Flavour("tensorrt", self)
 
+    def device_of(self, stream: int) -> StandInDevice:
+        return next(device for device in (self.device, *self.others) if device.stream == stream)
+
     def Runtime(self, logger: StandInLogger) -> StandInTensorRT:
-        self.logger = logger
+        self.logger = self.logger or logger  # the library goes by the first that it is given
         return self
 
     def deserialize_cuda_engine(self, content: bytes) -> StandInEngine | None:
         self.loads += 1
         self.device.log.append("deserialise")
         try:
-            onnx.load_from_string(content)
+            graph = onnx.load_from_string(content).graph
         except Exception:
             self.logger.log(StandInLogger.ERROR, "a plan\nof another kind")
             return None
         session = onnxruntime.InferenceSession(content)
         names = tuple(node.name for node in session.get_inputs())
-        if self.switch != "refit":
-            return StandInEngine(session, names, {}, self)
-        weights = {
-            node.name: np.full(node.shape, np.nan, TYPES[OF_ONNX[node.type].value]) for node in session.get_inputs()[1:]
-        }
-        return StandInEngine(session, names[:1], weights, self)
+        taken = sum(len(tensor.raw_data) for tensor in graph.initializer)
+        weights = {}
+        if self.switch == "refit":
+            weights = {
+                node.name: np.full(node.shape, np.nan, TYPES[OF_ONNX[node.type].value])
+                for node in session.get_inputs()[1:]
+            }
+            names = names[:1]
+        self.device.allocated += taken + sum(array.nbytes for array in weights.values())
+        return StandInEngine(session, names, weights, self)
 
     def Refitter(self, engine: StandInEngine, logger: StandInLogger) -> StandInRefitter:
         return StandInRefitter(engine)
@@ -287,37 +356,50 @@ class StandInRefitter:
     def __init__(self, engine: StandInEngine) -> None:
         self.engine = engine
         self.given: dict[str, StandInWeights] = {}
+        self.weights_validation = True
+        self.max_threads = 1
 
     def get_all_weights(self) -> list[str]:
         return [*self.engine.weights, *self.engine.trt.surplus]
 
     def get_missing_weights(self) -> list[str]:
-        return [name for name in self.get_all_weights() if name not in self.given]
+        """What is merged with something that was given, and was not given itself; not what was left alone."""
+        wanted = {name for group in self.engine.trt.merged if group & self.given.keys() for name in group}
+        return sorted(wanted - self.given.keys())
 
     def get_weights_prototype(self, name: str) -> StandInWeights:
+        if name not in self.engine.weights:
+            return StandInWeights(None, 0, -1)
         array = self.engine.weights[name]
         kind = next(kind for kind in StandInDataType if TYPES[kind.value] == array.dtype)
         return StandInWeights(kind, 0, array.size)
 
     def set_named_weights(self, name: str, weights: StandInWeights, location: enum.Enum) -> bool:
         assert location is StandInTensorRT.TensorLocation.DEVICE
-        self.engine.trt.device.log.append(f"set {name}")
         self.given[name] = weights
         return True
 
+    def unset_named_weights(self, name: str) -> bool:
+        return self.given.pop(name, None) is not None
+
     def refit_cuda_engine_async(self, stream: int) -> bool:
         trt = self.engine.trt
-        assert stream == trt.device.stream
-        refused, trt.refuses = trt.refuses, ""
+        device = trt.device_of(stream)
+        if self.get_missing_weights():
+            trt.logger.log(StandInLogger.ERROR, "weights are missing")
+            return False
         names = list(self.given)
-        replaced = names[: names.index(refused)] if refused else names
+        device.log.append(f"give {' '.join(names)}{'' if self.weights_validation else ' unseen'}")
+        refused = trt.refuses if trt.refuses in names else ""
+        replaced = {name: self.given[name] for name in (names[: names.index(refused)] if refused else names)}
 
         def work() -> None:
-            for name in replaced:
+            for name, weights in replaced.items():
                 target = self.engine.weights[name]
-                target.reshape(-1)[:] = at(self.given[name].pointer, self.given[name].size, target.dtype)
+                target.reshape(-1)[:] = at(weights.pointer, weights.size, target.dtype)
 
-        trt.device.enqueue("refit", work)
+        device.enqueue("refit", work)
         if refused:
+            trt.refuses = ""
             trt.logger.log(StandInLogger.ERROR, f"Refitting failed at {refused}")
         return not refused

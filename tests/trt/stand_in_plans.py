@@ -56,6 +56,7 @@ def write_plan(
     image_size: int | None = None,
     classes: int = 0,
     task: str = "one",
+    sparse_weights: bool = False,
 ) -> Sidecar:
     """Write plan and sidecar for every task of ``pack``; with switch none for ``task``."""
     target = ExportOptions(precision=precision, image_size=image_size).target(pack)
@@ -78,8 +79,8 @@ def write_plan(
         onnx_sha256=hashlib.sha256(content).hexdigest(),
         tasks=tuple(PlanTask(entry.name, entry.index, entry.classes, entry.sha256) for entry in tasks),
         weights=bank.weights if switch in ("refit", "bind") else (),
-        folds=bank.folds,
-        sparse_weights=False,
+        norms=bank.norms,
+        sparse_weights=sparse_weights,
         sparsity=tuple(SparseLayer(name, False, False) for name in bank.values),
         plan_sha256=hashlib.sha256(content).hexdigest(),
         plan_bytes=len(content),

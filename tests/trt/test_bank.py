@@ -1,4 +1,4 @@
-"""What engines are given is, value for value, what a dense export of the task has in it."""
+"""What engines are given is, value for value, what the pack has in it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_networks import Network, pack_of, tiny_network
-from stand_in_plans import CLASSES, SHARES, growing_pack, own_norms
+from packnet_deploy.export.wire import model_buffers
+from stand_in_plans import CLASSES, growing_pack
 
-from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.pack import Pack
+from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.runners.comparison import compare
+from packnet_deploy.runners.session import open_session, run_session
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 
 HEAD = {"head.weight", "head.bias"}
@@ -31,40 +33,49 @@ def given(bank: EngineBank, task: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_every_task_is_its_dense_export(network: Network, tmp_path: Path, precision: str) -> None:
-    pack = pack_of(tmp_path / "p.pack", network, SHARES, classes=CLASSES)
-    target = ExportOptions(precision=precision).target(pack)
-    bank = load_engine_bank(pack, target)
+def test_a_tasks_weights_are_the_packs_rounded_and_no_more(network: Network, tmp_path: Path, precision: str) -> None:
+    pack = growing_pack(tmp_path / "p.pack")
+    bank = load_engine_bank(pack, ExportOptions(precision=precision).target(pack))
+    dtype = bank.precision.dtype
     assert {weight.dtype for weight in bank.weights} == {precision}
     for task in CLASSES:
-        bound = bind_task(pack, task, pack.load_task(task), target, "dense")
-        assert given(bank, task).keys() == bound.tensors.keys()
-        for name, array in given(bank, task).items():
-            assert array.dtype == bound.tensors[name].dtype
-            assert np.array_equal(array, bound.tensors[name]), name
+        arrays, expected = given(bank, task), pack.load_task(task).tensors
+        for name in ("a.weight", "b.weight", "b.bias", *HEAD):
+            assert arrays[name].dtype == dtype
+            np.testing.assert_array_equal(arrays[name], expected[name].astype(dtype), name)
 
 
-def test_normalisation_of_a_tasks_own_is_a_factor_on_the_one_bank(network: Network, tmp_path: Path) -> None:
+def test_a_bank_gives_every_tasks_logits(tmp_path: Path) -> None:
     pack = growing_pack(tmp_path / "p.pack")
     bank = load_engine_bank(pack, FP32.target(pack))
     for task in CLASSES:
-        bound = bind_task(pack, task, pack.load_task(task), FP32.target(pack), "dense")
-        for name, array in given(bank, task).items():
-            expected = bound.tensors[name]
-            np.testing.assert_allclose(array, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())
-    assert not bank.task("one").ratios
-    assert bank.task("two").ratios.keys() == {"a.weight", "b.weight"}
+        onnx = b"".join(model_buffers(bank.model, given(bank, task)))
+        logits = run_session(open_session(onnx), {"images": probe_batch(pack.input)})
+        assert compare(logits, pack.load_task(task).probe_logits).passes
 
 
-def test_what_tasks_share_goes_into_the_plan_for_good(network: Network, tmp_path: Path) -> None:
-    """Biases take part in folding: with normalisation of its own, a task's are others."""
-    common = pack_of(tmp_path / "a.pack", network, SHARES)
-    shared = load_engine_bank(common, FP32.target(common))
-    assert (set(shared.fixed), set(shared.tasks[0].tensors)) == ({"a.bias", "b.bias"}, HEAD)
-    own = pack_of(tmp_path / "b.pack", network, SHARES, own=own_norms(network))
-    bank = load_engine_bank(own, FP32.target(own))
-    assert (set(bank.fixed), set(bank.tasks[0].tensors)) == (set(), HEAD | {"a.bias", "b.bias"})
-    assert bank.fixed_sha256 != shared.fixed_sha256
+def test_normalisation_changes_with_the_task_from_the_first_one_on(network: Network, tmp_path: Path) -> None:
+    """What else tasks share goes into the plan for good."""
+    norms = {f"n{n}.{kind}" for n in (1, 2) for kind in ("scale", "shift")}
+    pack, grown = pack_of(tmp_path / "a.pack", network, {"one": 0.4}), growing_pack(tmp_path / "b.pack")
+    alone, own = (load_engine_bank(each, FP32.target(each)) for each in (pack, grown))
+    assert (set(alone.fixed), set(alone.tasks[0].tensors)) == ({"b.bias"}, HEAD | norms)
+    assert (set(own.fixed), set(own.tasks[0].tensors)) == ({"b.bias"}, HEAD | norms)
+    assert own.fixed_sha256 == alone.fixed_sha256
+
+
+def test_a_layer_that_is_the_first_tasks_to_the_last_weight_is_in_the_plan_for_good(
+    network: Network, tmp_path: Path
+) -> None:
+    """Later tasks train the others alone; a layer with a free weight changes, as long as no task has it too."""
+    pack = pack_of(tmp_path / "p.pack", network, {"one": 0.4, "two": 0.5}, whole=("b.weight",))
+    bank = load_engine_bank(pack, ExportOptions(precision="fp16").target(pack))
+    assert list(bank.values) == list(bank.ranks) == ["a.weight"]
+    assert {weight.name for weight in bank.weights if weight.banked} == {"a.weight"}
+    np.testing.assert_array_equal(bank.fixed["b.weight"], pack.load_task("two").tensors["b.weight"].astype(np.float16))
+    pack = pack_of(tmp_path / "one.pack", network, {"one": 0.4})
+    one = load_engine_bank(pack, FP32.target(pack))
+    assert list(one.values) == ["a.weight", "b.weight"]
 
 
 def test_the_hash_of_what_is_there_for_good_is_over_names_types_and_values(network: Network, tmp_path: Path) -> None:

@@ -77,16 +77,16 @@ def test_with_a_gpu_every_task_is_run_before_the_files_take_their_names(
 
 
 @pytest.mark.parametrize("switch", ["bind", "selector"])
-def test_one_build_folds_the_bank_once(
+def test_one_build_makes_the_bank_once(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
 ) -> None:
     """For its graph, and for the engine that is then checked, and for the selector's."""
-    stand_in, folded = OnTheStandIn(monkeypatch), []
+    stand_in, unfolded = OnTheStandIn(monkeypatch), []
     stand_in.trt.switch = switch
-    fold = deploy_bank.fold_graph_in_place
-    monkeypatch.setattr(deploy_bank, "fold_graph_in_place", lambda *given: folded.append(1) or fold(*given))
+    unfold = deploy_bank.unfold_norms_in_place
+    monkeypatch.setattr(deploy_bank, "unfold_norms_in_place", lambda *given: unfolded.append(1) or unfold(*given))
     report = build_plan(pack, tmp_path / "x.plan", BuildOptions(switch=switch))
-    assert (list(report.differences), len(folded)) == (list(CLASSES), 1)
+    assert (list(report.differences), len(unfolded)) == (list(CLASSES), 1)
 
 
 def test_an_engine_that_loses_a_gemm_bias_is_not_kept(

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from export_networks import pack_of, tiny_network
 from stand_in import GPU, VERSION, StandInDevice, StandInTensorRT
-from stand_in_plans import CLASSES, SHARES, first_tasks, growing_pack, own_norms, write_plan
+from stand_in_plans import CLASSES, SHARES, first_tasks, growing_pack, write_plan
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack import InputSpec, Pack
@@ -158,15 +159,25 @@ def test_other_fixed_weights(case: Case) -> None:
         load_checked_bank(case.plan, sidecar, case.pack)
 
 
+def test_a_later_task_may_bring_normalisation_of_its_own(tmp_path: Path) -> None:
+    """A plan from a pack of one task has scales and shifts among what changes, though nothing else has any yet."""
+    pack = growing_pack(tmp_path / "tiny.pack")
+    sidecar = write_plan(tmp_path / "tiny.plan", first_tasks(pack, 1), "refit", classes=4)
+    assert {"n1.scale", "n1.shift", "n2.scale", "n2.shift"} < {weight.name for weight in sidecar.weights}
+    bank = load_checked_bank(tmp_path / "tiny.plan", sidecar, pack)
+    scales = [task.tensors["n1.scale"] for task in bank.tasks]
+    assert not np.array_equal(scales[0], scales[1])
+
+
 def test_a_later_task_that_brings_its_own_of_what_the_plan_has_for_good(tmp_path: Path) -> None:
-    """The first two tasks share a normalisation, so its bias went into the plan; the third has another."""
+    """The first two tasks share a convolution's bias, so it went into the plan; the third has another."""
     network = tiny_network()
-    own = {"three": own_norms(network)["three"]}
+    own = {"three": {"b.bias": network.tensors["b.bias"] + 1}}
     pack = pack_of(tmp_path / "tiny.pack", network, SHARES, classes=CLASSES, own=own)
     sidecar = write_plan(tmp_path / "tiny.plan", first_tasks(pack, 2), "refit")
-    assert "a.bias" not in [weight.name for weight in sidecar.weights]
+    assert "b.bias" not in [weight.name for weight in sidecar.weights]
     with pytest.raises(
-        ArtefactError, match=r"tensor '[ab]\.bias': expected the same for every task, as the plan was built"
+        ArtefactError, match=r"tensor 'b\.bias': expected the same for every task, as the plan was built"
     ):
         load_checked_bank(tmp_path / "tiny.plan", sidecar, pack)
 
@@ -174,7 +185,7 @@ def test_a_later_task_that_brings_its_own_of_what_the_plan_has_for_good(tmp_path
 def test_other_weights_than_the_sidecar_names(case: Case) -> None:
     first = replace(case.sidecar.weights[0], name="other.weight")
     for weights in ((first, *case.sidecar.weights[1:]), case.sidecar.weights[1:]):
-        with pytest.raises(ArtefactError, match=r"tiny\.plan: weight.*expected.*got.*; build the plan again"):
+        with pytest.raises(ArtefactError, match=r"(weight|tensor) 'a\.weight'.*expected.*got.*; build the plan again"):
             load_checked_bank(case.plan, replace(case.sidecar, weights=weights), case.pack)
 
 

@@ -41,7 +41,16 @@ def run(check: str, libcuda: Path, folder: Path, **environment: str) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    ["the_gpu", "memory_and_copies", "kernels", "graphs", "another_thread", "failures", "an_engine"],
+    [
+        "the_gpu",
+        "memory_and_copies",
+        "kernels",
+        "graphs",
+        "the_context_stays",
+        "another_thread",
+        "failures",
+        "an_engine",
+    ],
 )
 def test_on_the_stand_in(check: str, libcuda: Path, tmp_path: Path) -> None:
     run(check, libcuda, tmp_path)

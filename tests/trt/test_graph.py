@@ -61,7 +61,7 @@ def test_a_refittable_graph_has_the_last_task_and_no_zero_where_kernels_must_be_
         there = weight != 0
         assert np.array_equal(tensors[name][there], weight[there])
         assert (tensors[name][~there] == FILLER).all()
-        assert there.all() == (name in ("a.bias", "b.bias"))  # or this would show little
+        assert there.all() == name.startswith(("n1.", "n2."))  # or this would show little
     off = engine_graph(pack, BuildOptions(switch="refit", sparsity="off"))
     plain = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(off.onnx).graph.initializer}
     assert all(np.array_equal(plain[name], weight) for name, weight in last.items())

@@ -30,7 +30,7 @@ def test_what_is_written_is_read(plan: Path) -> None:
     assert sidecar_path(plan).read_bytes() == before == sidecar.to_bytes()
     assert isinstance(sidecar, Sidecar)
     assert [weight.dtype for weight in sidecar.weights] == ["fp16"] * len(sidecar.weights)
-    assert sidecar.folds
+    assert sidecar.norms
 
 
 def _set(*path: Any) -> Callable[[Document], None]:
@@ -68,7 +68,7 @@ def _set(*path: Any) -> Callable[[Document], None]:
         (_set("tasks", {}), "tasks: expected a list"),
         (_set("gpu", "name", None), "gpu.name: expected str"),
         (_set("input", "std", [0, 0, 0]), "std above 0"),
-        (_set("folds", 0, "norm", ["a"]), "norm: expected a list"),
+        (_set("norms", 0, "norm", ["a"]), "norm: expected a list"),
         (_set("sparsity", 0, "name", "c.weight"), "sparsity: contradicts"),
         (_set("plan_bytes", None), "plan_bytes: expected int"),
         (_set("batch", "extra", 1), "batch: expected the fields that packnet writes"),

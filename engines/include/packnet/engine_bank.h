@@ -1,5 +1,5 @@
 /// @file
-/// The weight bank as an engine takes it: normalisation folded in, in the engine's type. No GPU is needed for it.
+/// The weight bank as an engine takes it: in the engine's type, normalisation apart. No GPU is needed for it.
 ///
 /// Engine (engine.h) uses it; whoever drives TensorRT, or another runtime, by other means may use it alone.
 #pragma once
@@ -38,20 +38,11 @@ public:
     /// What changes with the task, in the order of the sidecar: the order of every list of weights here.
     const std::vector<SwitchedWeight>& weights() const noexcept;
 
-    /// Typed values of a banked weight [size], as the shared normalisation scales them; null for the others.
+    /// Typed values of a banked weight [size]; null for the others.
     const std::byte* values(std::size_t weight) const;
 
     /// Ranks of a banked weight, uint8 [size]: the owner's index minus one, 255 = free; null for the others.
     const std::uint8_t* ranks(std::size_t weight) const;
-
-    /// Factors that a task with normalisation of its own has for a banked weight: weight number i, masked, is
-    /// multiplied by `values[i / inner % count]` in float32, and rounded to its type.
-    struct Ratio {
-        const float* values;  // null where the task has none
-        std::size_t count;
-        std::size_t inner;
-    };
-    Ratio ratio(int task, std::size_t weight) const;
 
     /// Typed tensor [size] that `task` brings for a weight that is not banked; null for the others.
     const std::byte* tensor(int task, std::size_t weight) const;

@@ -57,15 +57,14 @@ struct SwitchedWeight {
     std::size_t bytes() const noexcept { return size * item_size(dtype); }
 };
 
-/// A normalisation that has gone into the layer before it:
-/// `s = gamma / sqrt(var + epsilon)`, weight `s W`, bias `(b - mean) s + beta`.
-struct Fold {
-    std::string weight, bias;
-    bool gains_bias;                  // the layer had none
+/// A normalisation that is a scale and a shift in the engine: `scale = gamma / sqrt(var + epsilon)`,
+/// `shift = beta - mean scale`.
+struct Norm {
+    std::string scale, shift;         // the tensors that take its place
     std::array<std::string, 4> norm;  // names of gamma, beta, mean, variance
     std::vector<std::string> freed;   // those of `norm` that nothing reads any more
     double epsilon;
-    std::vector<std::int64_t> broadcast;  // shape of the factors, such as [-1, 1, 1, 1]
+    std::vector<std::int64_t> shape;  // of scale and shift: -1 for the channels, then 1s
 };
 
 /// A banked weight in the sparsity plan.
@@ -87,7 +86,7 @@ struct Sidecar {
     std::string fixed_sha256, graph_sha256;
     std::vector<PlanTask> tasks;          // of the pack when the plan was built; of a plan of one task, that one
     std::vector<SwitchedWeight> weights;  // empty for selector and none
-    std::vector<Fold> folds;
+    std::vector<Norm> norms;
     bool sparse_weights;  // TensorRT was free to choose sparse kernels
     std::vector<SparseLayer> sparsity;
     std::string plan_sha256;

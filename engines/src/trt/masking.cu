@@ -1,7 +1,5 @@
 // Masking on the GPU: the bank and its ranks lie there, and a switch is one launch for each weight.
 
-#include <algorithm>
-
 #include "../mask.cu"
 #include "weights.h"
 
@@ -15,7 +13,6 @@ unsigned blocks(std::size_t threads) { return static_cast<unsigned>((threads + k
 class GpuMasking : public Masking {
 public:
     GpuMasking(EngineBank& bank, const Stream& stream) : bank_(bank) {
-        std::size_t ratios = 0;
         for (std::size_t i = 0; i < bank.weights().size(); ++i) {
             const SwitchedWeight& weight = bank.weights()[i];
             values_.emplace_back(weight.banked ? weight.bytes() : 0, "memory for the weight bank");
@@ -23,9 +20,7 @@ public:
             if (!weight.banked) continue;
             stream.copy(values_.back().get(), bank.values(i), weight.bytes());
             stream.copy(ranks_.back().get(), bank.ranks(i), weight.size);
-            for (int task = 1; task <= bank.tasks(); ++task) ratios = std::max(ratios, bank.ratio(task, i).count);
         }
-        ratios_ = DeviceMemory(ratios * sizeof(float), "memory for normalisation");
         stream.wait();
         bank.drop_bank();
     }
@@ -35,8 +30,6 @@ public:
             const SwitchedWeight& weight = bank_.weights()[i];
             if (!weight.banked) continue;
             mask(weight, addresses[i], i, static_cast<u32>(task), stream.get());
-            const EngineBank::Ratio ratio = bank_.ratio(task, i);
-            if (ratio.values) scale(weight, addresses[i], ratio, stream);
         }
         check_cuda(cudaGetLastError(), "masking the bank");
     }
@@ -53,27 +46,8 @@ private:
         }
     }
 
-    /// Copies and launches are on one stream: the next weight's ratios arrive after these have been used.
-    void scale(const SwitchedWeight& weight, std::byte* out, EngineBank::Ratio ratio, const Stream& stream) const {
-        stream.copy(ratios_.get(), ratio.values, ratio.count * sizeof(float));
-        const float* factors = ratios_.as<float>();
-        const auto channels = static_cast<u32>(ratio.count);
-        const unsigned grid = blocks(weight.size);
-        if (weight.dtype == Precision::fp32) {
-            packnet_scale_fp32<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<float*>(out), factors, weight.size,
-                                                                    ratio.inner, channels);
-        } else if (weight.dtype == Precision::fp16) {
-            packnet_scale_fp16<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<u16*>(out), factors, weight.size,
-                                                                    ratio.inner, channels);
-        } else {
-            packnet_scale_bf16<<<grid, kThreads, 0, stream.get()>>>(reinterpret_cast<u16*>(out), factors, weight.size,
-                                                                    ratio.inner, channels);
-        }
-    }
-
     const EngineBank& bank_;
     std::vector<DeviceMemory> values_, ranks_;  // by weight; empty where it is not banked
-    DeviceMemory ratios_;                        // of one weight at a time
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""The masking kernels on a real GPU: numpy's bits, from the device's bank and from the host's."""
+"""The switching kernels on a real GPU: numpy's bits, from the device's bank and from the host's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from stand_in_plans import growing_pack
 
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.gpu_report.masking import masking
+from packnet_deploy.gpu_report.switching import switching
 from packnet_deploy.trt.bank import load_engine_bank
-from packnet_deploy.trt.buffer import WeightBuffer
+from packnet_deploy.trt.buffer import PlacedBank, WeightBuffer
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.gpu import expect_gpu
+from packnet_deploy.trt.placement import place, sizes_of
 
 
 @pytest.mark.parametrize("where", ["device", "host"])
@@ -23,9 +24,10 @@ def test_the_buffer_holds_what_materialise_gives(tmp_path: Path, precision: str,
     bank = load_engine_bank(pack, ExportOptions(precision=precision).target(pack))
     device = Device(expect_gpu("this test"))
     try:
-        buffer = WeightBuffer(device, bank, where)
+        device.load_kernels()
+        buffer = WeightBuffer(device, PlacedBank(device, bank, place(sizes_of(bank), "bind", where)))
         for task in (*bank.tasks, bank.tasks[0]):
-            buffer.fill(task.entry.name)
+            buffer.fill(task.entry.index)
             for name, expected in bank.materialise(task).items():
                 got = np.empty_like(expected)
                 device.download(got, buffer.addresses[name])
@@ -36,5 +38,5 @@ def test_the_buffer_holds_what_materialise_gives(tmp_path: Path, precision: str,
 
 
 def test_the_reports_section_agrees(tmp_path: Path) -> None:
-    section = masking(tmp_path)
-    assert [cells[1] for cells in section.rows] == ["yes"] * 3, section.to_markdown()
+    section = switching(tmp_path)
+    assert [cells[2] for cells in section.rows] == ["yes"] * 6, section.to_markdown()

@@ -1,0 +1,136 @@
+"""The switching kernels on a GPU: are they right, and how fast from the GPU's memory and from the host's?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from packnet_deploy.export.deploy_bank import NO_RANK
+from packnet_deploy.export.precision import PRECISIONS, Precision
+from packnet_deploy.gpu_report.section import Cell, Section, row
+from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.difference import OrderedBank, order_by_owner, switch_in_place, traffic
+from packnet_deploy.trt.gpu import answer, expect_gpu
+
+COUNT = 1 << 26  # weights; twice the memory of any GPU's cache, even in half precision
+LAUNCHES = 20  # enqueued at once, so that starting them costs nothing beside them
+REPEATS = 7
+GOAL = 0.8  # of the copy's bandwidth
+COLUMNS = ("precision", "bank", "equal to numpy", "one task up, GB/s", "one task down, GB/s", "copy, GB/s", "ratio")
+
+
+def switching(folder: Path) -> Section:
+    """The section of the report."""
+    device = Device(expect_gpu("switching weights"))
+    try:
+        device.load_kernels()
+        rows = tuple(
+            row((precision.name, where), COLUMNS, lambda p=precision, w=where, c=copy: measure_switch(device, p, w, c))  # type: ignore[misc]
+            for precision in PRECISIONS.values()
+            for where, copy in (("device", device_copy), ("host", host_copy))
+        )
+    finally:
+        device.close()
+    ratios = [cells[-1] for cells in rows if isinstance(cells[-1], float)]
+    reached = f"{min(ratios):.0%} of a copy's bandwidth at least; the goal is {GOAL:.0%}" if ratios else ""
+    return Section(
+        "Switching kernels",
+        f"Are they right, and does the way up reach {GOAL:.0%} of the bandwidth of a copy from where the bank lies, by "
+        f"the bytes that it reads there and writes? {COUNT:,} weights of three tasks, a quarter of them free.",
+        COLUMNS,
+        rows,
+        reached,
+    )
+
+
+def measure_switch(
+    device: Any,
+    precision: Precision,
+    where: str,
+    copy: Callable[[Any, int, int, int], None],
+    count: int = COUNT,
+) -> tuple[Cell, ...]:
+    """Switch a random bank of three tasks up from the first to the second and back; a row without its labels.
+
+    Args:
+        device: ``Device``, kernels loaded.
+        where: the bank's place, ``device`` or ``host``.
+        copy: enqueues a copy from that place to the GPU: device, to, from, bytes.
+    """
+    size = precision.dtype.itemsize
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(count, np.float32).astype(precision.dtype)
+    bank = order_by_owner(values, rng.choice(np.array([0, 1, 2, NO_RANK], np.uint8), count), 3)
+    addresses = [_put(device, array, where) for array in (bank.values, bank.masks, bank.before)]
+    out = device.allocate(count * size)
+
+    def up() -> None:
+        device.write_owners(out, addresses[0], *_rows(bank, addresses), 0, count, size)
+
+    def down() -> None:
+        device.clear_owners(out, *_rows(bank, addresses), 0, count, size)
+
+    got, expected = np.empty_like(values), np.zeros_like(values)
+    equal = True
+    device.clear(out, count * size)
+    for step, (source, target) in ((up, (1, 2)), (down, (2, 1))):
+        step()
+        device.download(got, out)
+        device.synchronise()
+        switch_in_place(expected, bank, source, target)
+        equal = equal and got.tobytes() == expected.tobytes()
+    rates = []
+    for step, (source, target) in ((up, (1, 2)), (down, (2, 1))):
+        cost = traffic(bank, source, target)
+        moved = cost.values + cost.positions + cost.weights * size
+        rates.append(moved / seconds_each(device, step) / 1e9)
+    moved = min(bank.values.nbytes, count * size)
+    copy_rate = 2 * moved / seconds_each(device, lambda: copy(device, out, addresses[0], moved)) / 1e9
+    return "yes" if equal else "NO", *rates, copy_rate, rates[0] / copy_rate
+
+
+def _rows(bank: OrderedBank, addresses: list[int]) -> tuple[int, int, int, int]:
+    """The table of the second task's row alone."""
+    return addresses[1] + bank.masks[0].nbytes, addresses[2] + bank.before[0].nbytes, bank.tiles, 1
+
+
+def _put(device: Any, array: npt.NDArray[Any], where: str) -> int:
+    if where == "host":
+        memory = device.pinned(array.nbytes)
+        memory[:] = array.reshape(-1).view(np.uint8)
+        return int(device.address_of(memory))
+    address = int(device.allocate(array.nbytes))
+    device.upload(address, array)
+    device.synchronise()
+    return address
+
+
+def seconds_each(device: Any, enqueue: Callable[[], None]) -> float:
+    """Time of one of many that are enqueued together: the median of several rounds, the first not counted."""
+    times = []
+    for _ in range(1 + REPEATS):
+        device.synchronise()
+        start = time.perf_counter()
+        for _ in range(LAUNCHES):
+            enqueue()
+        device.synchronise()
+        times.append((time.perf_counter() - start) / LAUNCHES)
+    return median(times[1:])
+
+
+def device_copy(device: Device, to: int, source: int, size: int) -> None:
+    """Enqueue a copy within the GPU's memory on the device's stream."""
+    from cuda.bindings import driver
+
+    answer(driver.cuMemcpyDtoDAsync(to, source, size, device.stream))
+
+
+def host_copy(device: Device, to: int, source: int, size: int) -> None:
+    """The same from page-locked memory."""
+    device.copy(to, source, size)
