@@ -100,7 +100,7 @@ def _ranks(model: ModelProto) -> dict[str, int]:
 
 
 def _is_ranked(value: onnx.ValueInfoProto) -> bool:
-    return value.type.tensor_type.HasField("shape")
+    return bool(value.type.tensor_type.HasField("shape"))
 
 
 def _free_name(name: str, taken: set[str]) -> str:

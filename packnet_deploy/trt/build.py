@@ -130,6 +130,8 @@ def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> t
             f"--compute-capability: a refittable engine is built on and for the GPU here, {', '.join(here)}; "
             "leave it out"
         )
+    if options.switch == "refit":  # built for the current GPU, whether or not it can be named
+        return here
     wanted = options.compute_capability or here or flavour.usual_capabilities(options.precision)
     if unknown := [name for name in wanted if name not in offered]:
         raise EnvironmentFault(

@@ -17,6 +17,7 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.runners.contract import IMAGES
 from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.inspection import picked_by_log
 from packnet_deploy.trt.options import BuildOptions, apply_settings
 
 MIB = 1 << 20
@@ -106,9 +107,11 @@ class Network:
         if options.workspace is not None:
             config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace * MIB)
         if self.flavour.builds_for_named_gpus:
-            config.num_compute_capabilities = len(capabilities)
-            for index, name in enumerate(capabilities):
-                config.set_compute_capability(api.ComputeCapability.__members__[f"SM{name.replace('.', '')}"], index)
+            # What can be refitted is compiled for the GPU at hand, which need not be among those that can be named.
+            names = ["CURRENT"] if refit else [f"SM{name.replace('.', '')}" for name in capabilities]
+            config.num_compute_capabilities = len(names)
+            for index, name in enumerate(names):
+                config.set_compute_capability(api.ComputeCapability.__members__[name], index)
         with timing_cache(config, options.timing_cache), _interruptible() as interrupted:
             monitor = _monitor(api, progress or NoProgress(), interrupted)
             config.progress_monitor = monitor
@@ -124,11 +127,7 @@ class Network:
 
     def picked(self, layers: Sequence[str]) -> dict[str, bool] | None:
         """For every layer (ONNX node name), whether the builder chose a sparse kernel; None where it did not tell."""
-        told = [line.partition(":")[2] for line in self.logger.sparsity if "picked sparse" in line]
-        if not told:
-            return None
-        names = {name.strip() for name in told[-1].split(",")}
-        return {layer: any(layer in name.split(" + ") for name in names) for layer in layers}
+        return picked_by_log(self.logger.sparsity, layers)
 
 
 def _monitor(api: Any, progress: Progress, interrupted: threading.Event) -> Any:

@@ -35,6 +35,7 @@ NUMBERS = {
 NAMED = {"profiling_verbosity": "ProfilingVerbosity", "tiling_optimization_level": "TilingOptimizationLevel"}
 FLAGS = "flags"  # a list of BuilderFlag's members, those aside that packnet sets itself
 TF32 = "TF32"  # products of fp32 with fp16's ten bits; TensorRT's default, ours only when asked for
+HOST_CODE_FLAGS = ("VERSION_COMPATIBLE",)  # put code of the host into the plan, which packnet never lets TensorRT run
 OWN_FLAGS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN", "SPARSE_WEIGHTS", "WEIGHT_STREAMING")
 
 
@@ -168,6 +169,11 @@ def apply_settings(settings: Mapping[str, Any], config: Any, api: Any) -> None:
     for flag in _flags(settings):
         if flag in OWN_FLAGS:
             raise UsageError(f"--config: flags: {flag} is packnet's to set; see --switch and --sparsity")
+        if flag in HOST_CODE_FLAGS:
+            raise UsageError(
+                f"--config: flags: {flag} puts code for the CPU into the plan, which packnet never runs "
+                "(docs/security.md); build a plan for each version of TensorRT"
+            )
         config.set_flag(_member(api.BuilderFlag, FLAGS, flag))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_networks import Network, pack_of, tiny_network
-from packnet_deploy.export.wire import model_buffers
 from stand_in_plans import CLASSES, growing_pack
 
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.export.write import model_buffers
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.session import open_session, run_session

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from export_networks import pack_of, tiny_network
@@ -16,7 +18,8 @@ from packnet_deploy.pack import Pack
 from packnet_deploy.trt import build as building
 from packnet_deploy.trt import network as networks
 from packnet_deploy.trt.build import build_plan
-from packnet_deploy.trt.flavour import load_flavour
+from packnet_deploy.trt.flavour import Flavour, load_flavour
+from packnet_deploy.trt.gpu import find_gpu
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.network import Network
 from packnet_deploy.trt.options import BuildOptions, apply_settings
@@ -169,3 +172,33 @@ def test_what_the_builders_log_says_of_sparse_layers(pack: Pack) -> None:
     assert network.picked(layers) == {"features.1": False, "features.10": True, "fc": False}
     network.logger.log(info, "(Sparsity) TRT inference plan picked sparse implementation for layers:")
     assert not any((network.picked(layers) or {}).values())
+
+
+@pytest.mark.parametrize(("refit", "expected"), [(True, ["CURRENT"]), (False, ["SM75", "SM86"])])
+def test_what_can_be_refitted_is_built_for_the_gpu_at_hand(refit: bool, expected: list[str]) -> None:
+    """With a list that lacks SM80 TensorRT-RTX refuses it, and a GPU may be one that no list has. On a stub."""
+    api = MagicMock(IProgressMonitor=object, ComputeCapability=enum.Enum("ComputeCapability", "CURRENT SM75 SM86"))
+    builder = MagicMock()
+    builder.build_serialized_network.return_value = b"plan"
+    network = Network(Flavour("tensorrt-rtx", api), MagicMock(), builder, MagicMock(), (), None)
+    assert network.serialise(BuildOptions(), (3, 5, 6), capabilities=("7.5", "8.6"), refit=refit) == b"plan"
+    config = builder.create_builder_config()
+    asked = [call.args for call in config.set_compute_capability.call_args_list]
+    assert [(kind.name, place) for kind, place in asked] == [(name, place) for place, name in enumerate(expected)]
+    assert config.num_compute_capabilities == len(expected)
+
+
+@pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU here, and the build succeeds")
+def test_the_real_builder_takes_the_current_gpu_and_misses_it(pack: Pack) -> None:
+    """A list without SM80 is refused as such; ``CURRENT`` gets as far as looking for the GPU."""
+    graph = engine_graph(pack, BuildOptions())
+    network = Network.parse(load_flavour("tensorrt-rtx"), graph.onnx, [weight.name for weight in graph.weights])
+    assert network.unmarked == ()
+    with pytest.raises(EnvironmentFault) as refused:
+        network.serialise(BuildOptions(), (3, 5, 6), capabilities=("8.6",), refit=True)
+    assert "Target SM 80" not in str(refused.value)
+
+
+def test_flags_that_put_host_code_into_a_plan_are_refused() -> None:
+    with pytest.raises(UsageError, match="VERSION_COMPATIBLE puts code for the CPU into the plan"):
+        apply_settings({"flags": ["VERSION_COMPATIBLE"]}, MagicMock(), MagicMock())
