@@ -74,11 +74,12 @@ def command(
 
 def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
-    from packnet_deploy.trt.check import target_of, verify_engine
+    from packnet_deploy.trt.check import engine_tolerance, target_of, verify_engine
     from packnet_deploy.trt.engine import Engine
 
     with pack.opened() as opened, Engine.load(plan, opened) as engine:
-        differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan)
+        rtol = engine_tolerance(engine.sidecar, opened)
+        differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan, rtol)
     if as_json:
         click.echo(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
         return

@@ -82,6 +82,14 @@ def why_no_gpu() -> str:
 
 
 def _nvrtc() -> Found:
+    if (gpu := find_gpu()) is not None:  # what was compiled is no use to a driver that does not take it
+        from packnet_deploy.trt.device import Device
+
+        device = Device(gpu)
+        try:
+            device.load_kernels()
+        finally:
+            device.close()
     return {"kernels": len(KERNELS), "bytes": len(compile_for(OLDEST_TARGET))}
 
 

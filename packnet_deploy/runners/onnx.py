@@ -19,7 +19,7 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
 from packnet_deploy.runners.exported import Selectable, expect_there, selectable
-from packnet_deploy.runners.session import MappedBank, open_session
+from packnet_deploy.runners.session import CPU, MappedBank, open_session, why_no_cuda
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -168,11 +168,11 @@ class OnnxRunner:
         )
 
     def _note_fallback(self) -> None:
-        on_cpu = [task for task, name in self.providers.items() if name == "CPUExecutionProvider"]
+        on_cpu = [task for task, name in self.providers.items() if name == CPU]
         if self._device == "cpu" or not on_cpu:
             return
         what = "all tasks" if len(on_cpu) == len(self.tasks) else ", ".join(on_cpu)
-        note = f"device {self._device}: CUDA is not to be had here; on the CPU: {what}"
+        note = f"device {self._device}: on the CPU: {what}; {why_no_cuda()}"
         self.notes.append(note)
         log.warning(note)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 DEVICES = ("auto", "cpu", "cuda")
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA_OPTIONS = {"use_tf32": "0"}  # ONNX Runtime's default rounds the factors of fp32 products to ten bits
 
 
 def open_session(
@@ -58,9 +62,11 @@ def open_session(
         for name, value in lent.items():
             options.add_initializer(name, value)
         more["disabled_optimizers"] = ["ConstantFolding"]
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
+    providers: list[Any] = [CPU]
+    lacking = ""
+    if device != "cpu" and CUDA in onnxruntime.get_available_providers():
+        lacking = _load_cuda_libraries()
+        providers.insert(0, (CUDA, CUDA_OPTIONS))
     name = str(model) if isinstance(model, Path) else "the graph in memory"
     try:
         session = onnxruntime.InferenceSession(
@@ -68,12 +74,47 @@ def open_session(
         )
     except Exception as error:  # onnxruntime raises a family of pybind exceptions without a common base
         raise ArtefactError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it: {_reason(error)}") from error
-    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise EnvironmentFault(
-            "device cuda: ONNX Runtime could not start its CUDA provider here (no GPU, driver or CUDA libraries); "
-            "use --device cpu, or check the machine with nvidia-smi"
-        )
+    if device == "cuda" and CUDA not in session.get_providers():
+        raise EnvironmentFault(f"device cuda: {why_no_cuda(lacking)}; or use --device cpu")
     return session
+
+
+def why_no_cuda(lacking: str = "") -> str:
+    """Why ONNX Runtime has no CUDA here, as far as can be told, and what to do.
+
+    Args:
+        lacking: what ``_load_cuda_libraries`` could not load.
+    """
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return (
+            f"ONNX Runtime {onnxruntime.__version__} is a build without CUDA; run: pip uninstall onnxruntime && "
+            "pip install onnxruntime-gpu"
+        )
+    if lacking:
+        return (
+            f"ONNX Runtime could not load CUDA's libraries ({lacking}); run: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    return "ONNX Runtime could not start its CUDA provider (no GPU, or a driver too old); check it with nvidia-smi"
+
+
+@cache
+def _load_cuda_libraries() -> str:
+    """Have ONNX Runtime load CUDA and cuDNN from pip's packages, where it would not look by itself.
+
+    Returns:
+        What it could not load, in its own words on one line; "" where nothing was amiss.
+    """
+    import onnxruntime
+
+    load = getattr(onnxruntime, "preload_dlls", None)  # 1.21 and newer
+    if load is None:
+        return ""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # where it says what it misses
+        load()
+    return next(iter(said.getvalue().strip().splitlines()), "")
 
 
 def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]) -> Float32Array:

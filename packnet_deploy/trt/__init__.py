@@ -9,6 +9,7 @@ From a pack to a plan:
     bank.py        the exports' bank, split into what never changes and what a task brings
     graph.py       the ONNX graph for each way of switching; which layers may be sparse
     network.py     from that graph to a plan's bytes
+    inspection.py  what TensorRT tells of an engine's layers
     sidecar.py     the JSON beside a plan
     build.py       ``packnet build``, whole
     dry_run.py     what a build would do

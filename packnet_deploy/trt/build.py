@@ -6,25 +6,23 @@ What the graph is, is graph.py; making TensorRT build it, network.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
-from packnet_deploy.trt.check import verify_engine
+from packnet_deploy.trt.check import engine_tolerance, verify_engine
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
 from packnet_deploy.trt.gpu import find_gpu
-from packnet_deploy.trt.graph import EngineGraph, engine_graph, why_dense
+from packnet_deploy.trt.graph import EngineGraph, engine_graph, layer_names, why_dense, with_picked
+from packnet_deploy.trt.inspection import Layer, picked_by_inspector
 from packnet_deploy.trt.network import Network, Progress
 from packnet_deploy.trt.options import BuildOptions, asks_for_tf32, read_settings
 from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
-
-TF32_TOLERANCE = PRECISIONS["fp16"].tolerance  # TF32 has as many bits as fp16
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ def build_plan(
             progress=progress,
         )
         sidecar = _sidecar(pack, options, task, graph, network, plan, sparse, gpu, capabilities)
+        sidecar = replace(sidecar, tf32=asks_for_tf32(settings))
         del network
         with staging_folder(path) as folder:
             staged = folder / path.name
@@ -102,9 +101,11 @@ def build_plan(
             differences: dict[str, Difference] = {}
             runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
             if options.verify and runs:
-                rtol = max(graph.target.precision.tolerance, TF32_TOLERANCE) if asks_for_tf32(settings) else None
+                rtol = engine_tolerance(sidecar, opened) if options.rtol is None else options.rtol
                 with Engine.load(staged, opened, weights=graph.bank) as engine:
                     differences = verify_engine(engine, opened, engine.tasks, graph.target, path, rtol)
+                    sidecar = _with_picked(sidecar, graph, engine.layers())
+                write_sidecar(sidecar, staged)
             move_into_place([staged, sidecar_path(staged)], path.parent)
         return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
 
@@ -152,14 +153,8 @@ def _sidecar(
     gpu: Gpu | None,
     capabilities: tuple[str, ...],
 ) -> Sidecar:
-    layers = {node.input[1]: node.name for node in graph.bank.model.graph.node if len(node.input) > 1}
-    picked = (
-        network.picked([layers[layer.name] for layer in graph.sparsity if layer.name in layers]) if sparse else None
-    )
-    sparsity = tuple(
-        replace(layer, picked=None if picked is None else picked.get(layers.get(layer.name, ""), False))
-        for layer in graph.sparsity
-    )
+    layers = layer_names(graph)
+    picked = network.picked([layers[one.name] for one in graph.sparsity if one.name in layers]) if sparse else None
     return Sidecar(
         flavour=network.flavour.name,
         tensorrt=network.flavour.version,
@@ -181,10 +176,18 @@ def _sidecar(
         weights=graph.weights,
         norms=graph.bank.norms,
         sparse_weights=sparse,
-        sparsity=sparsity,
+        tf32=False,
+        sparsity=with_picked(graph, picked),
         plan_sha256=hashlib.sha256(plan).hexdigest(),
         plan_bytes=len(plan),
     )
+
+
+def _with_picked(sidecar: Sidecar, graph: EngineGraph, layers: Sequence[Layer]) -> Sidecar:
+    """The same, with what the loaded engine tells of its kernels in place of what the builder's log did."""
+    names = layer_names(graph)
+    picked = picked_by_inspector(layers, list(names.values())) if sidecar.sparse_weights else None
+    return sidecar if picked is None else replace(sidecar, sparsity=with_picked(graph, picked))
 
 
 def _notes(flavour: Flavour, options: BuildOptions, graph: EngineGraph, runs: bool) -> tuple[str, ...]:

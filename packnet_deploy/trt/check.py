@@ -13,6 +13,7 @@ Hashes find damage and mix-ups, not malice: docs/security.md.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -112,6 +113,20 @@ class Switchable(Protocol):
     def infer(self, images: Float32Array) -> Float32Array: ...
 
 
+def engine_tolerance(sidecar: Sidecar, pack: Pack) -> float:
+    """By how much of their scale an engine's logits may differ from the pack's.
+
+    In fp32 and bf16 tensor cores add up in float32, as ONNX Runtime does, and the precision's own tolerance holds. In
+    fp16 TensorRT may add up in fp16 too, which costs each layer as much again; such errors are of either sign, so over
+    a network they grow with the root of its depth. A quarter of that, on top of the precision's own, is a guess that a
+    GPU has yet to confirm (docs/gpu.md). TF32 rounds factors as fp16 does.
+    """
+    own = PRECISIONS[sidecar.precision].tolerance
+    if sidecar.precision == "fp16":
+        return own * (1 + math.sqrt(len(pack.packable)) / 4)
+    return max(own, PRECISIONS["fp16"].tolerance) if sidecar.tf32 else own
+
+
 def verify_engine(
     engine: Switchable, pack: Pack, tasks: Sequence[str], target: Target, plan: Path, rtol: float | None = None
 ) -> dict[str, Difference]:
@@ -139,7 +154,8 @@ def verify_engine(
             back = " when switched back to" if task in differences else ""
             raise CheckFailed(
                 f"{plan}: task '{task}'{back}: the engine gives other logits than the pack, do not use it: "
-                f"{difference}; build it with another --switch"
+                f"{difference}; build it with another --switch, or where that is the rounding you expect, allow it "
+                "with --rtol"
             )
         differences.setdefault(task, difference)
     return differences

@@ -25,6 +25,7 @@ from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_bank, check_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
+from packnet_deploy.trt.inspection import Layer
 from packnet_deploy.trt.lane import Lane
 from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.placement import place, sizes_of
@@ -216,6 +217,11 @@ class Engine:
                 raise UsageError("run_again: expected a batch on the GPU, none has run yet; call infer first")
             lane.run(lane.ran)
             lane.device.synchronise()
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The engine's layers and their kernels, as TensorRT tells them."""
+        with self._lane():
+            return () if self._loaded is None else self._loaded.layers()
 
     def _index(self, name: str) -> int:
         if name not in self._indices:

@@ -17,7 +17,7 @@ engine is built with have no zero, so no sparse kernel can be chosen for them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,21 @@ def sparse_layers(pack: Pack, bank: EngineBank, last: int) -> tuple[SparseLayer,
             promised=name in promised,
         )
         for name, rank in bank.ranks.items()
+    )
+
+
+def layer_names(graph: EngineGraph) -> dict[str, str]:
+    """The node that reads each weight of the bank, by the weight's name."""
+    nodes = {node.input[1]: node.name for node in graph.bank.model.graph.node if len(node.input) > 1}
+    return {layer.name: nodes[layer.name] for layer in graph.sparsity if layer.name in nodes}
+
+
+def with_picked(graph: EngineGraph, picked: Mapping[str, bool] | None) -> tuple[SparseLayer, ...]:
+    """``graph.sparsity``, with what TensorRT told of each node; None where it did not tell."""
+    names = layer_names(graph)
+    return tuple(
+        replace(layer, picked=None if picked is None else picked.get(names.get(layer.name, ""), False))
+        for layer in graph.sparsity
     )
 
 

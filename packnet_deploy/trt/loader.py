@@ -12,6 +12,7 @@ from typing import Any
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
 from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.inspection import Layer, layers_of
 from packnet_deploy.trt.sidecar import Sidecar
 
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
@@ -71,6 +72,11 @@ class LoadedEngine:
                 f"{self._plan}: TensorRT makes no refitter for it ({self._logger.last or error}); free memory on the "
                 "GPU, or build the plan again"
             ) from error
+
+    def layers(self) -> tuple[Layer, ...]:
+        """What TensorRT's inspector tells of its layers; none where it tells nothing."""
+        inspector = self._engine.create_engine_inspector()
+        return layers_of(str(inspector.get_engine_information(self.api.LayerInformationFormat.JSON)))
 
     def failure(self, what: str) -> ArtefactError:
         """The error to raise, with the last thing that TensorRT said."""

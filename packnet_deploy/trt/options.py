@@ -88,6 +88,10 @@ class BuildOptions:
         default=(), metadata={"help": "a GPU to build for, such as 8.6 (tensorrt-rtx)  [default: the GPU here, or all]"}
     )
     config: Path | None = field(default=None, metadata={"help": "a TOML file with rarer settings (docs/engines.md)"})
+    rtol: float | None = field(
+        default=None,
+        metadata={"help": "logits may differ by this share of the largest one  [default: by precision and depth]"},
+    )
     verify: bool = field(
         default=True, metadata={"help": "After a build on a GPU, hold every task's logits against ONNX Runtime's."}
     )
@@ -103,6 +107,8 @@ class BuildOptions:
             )
         if self.workspace is not None and self.workspace < 1:
             raise UsageError(f"workspace: expected 1 MiB or more, got {self.workspace}")
+        if self.rtol is not None and not 0 <= self.rtol < float("inf"):
+            raise UsageError(f"rtol: expected 0 or more, got {self.rtol}")
         if self.classes < 0:
             raise UsageError(f"classes: expected 0 or more, got {self.classes}")
         if self.classes and self.switch not in ("refit", "bind"):
@@ -159,6 +165,7 @@ def apply_settings(settings: Mapping[str, Any], config: Any, api: Any) -> None:
         UsageError: a value that this TensorRT does not know.
     """
     config.clear_flag(api.BuilderFlag.TF32)
+    config.profiling_verbosity = api.ProfilingVerbosity.DETAILED  # or the inspector would not tell kernels
     for name, value in settings.items():
         if name in NUMBERS:
             if type(value) is not int or value < NUMBERS[name]:

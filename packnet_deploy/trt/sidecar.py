@@ -94,6 +94,7 @@ class Sidecar:
         weights: those that change with the task; empty for selector and none.
         norms: for a runtime that reads the pack but no ONNX: how normalisation became scales and shifts.
         sparse_weights: TensorRT was free to choose sparse kernels.
+        tf32: TensorRT was free to round the factors of fp32 products to ten bits.
     """
 
     flavour: str
@@ -112,6 +113,7 @@ class Sidecar:
     weights: tuple[Weight, ...]
     norms: tuple[Norm, ...]
     sparse_weights: bool
+    tf32: bool
     sparsity: tuple[SparseLayer, ...]
     plan_sha256: str
     plan_bytes: int

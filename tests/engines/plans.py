@@ -41,6 +41,7 @@ def write_plan(path: Path, pack: Pack, options: BuildOptions, **changes: object)
         weights=bank.weights if options.switch in ("refit", "bind") else (),
         norms=bank.norms,
         sparse_weights=False,
+        tf32=False,
         sparsity=tuple(SparseLayer(name, False, False) for name in bank.values),
         plan_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         plan_bytes=path.stat().st_size,

@@ -12,6 +12,7 @@ import ctypes
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -247,6 +248,9 @@ class StandInEngine:
     def create_execution_context(self) -> StandInContext:
         return StandInContext(self)
 
+    def create_engine_inspector(self) -> SimpleNamespace:
+        return SimpleNamespace(get_engine_information=lambda form: self.trt.inspection)
+
 
 @dataclass
 class StandInContext:
@@ -298,11 +302,14 @@ class StandInTensorRT:
         refuses: a weight at which the next refit stops, those before it replaced.
         surplus: a weight that engines take besides those of the graph.
         merged: weights that engines hold as one, so that they are refitted together or not at all.
+        inspection: what the engine inspector tells.
         others: the devices of further lanes.
     """
 
     ILogger, DataType, Weights = StandInLogger, StandInDataType, StandInWeights
     TensorLocation = enum.Enum("TensorLocation", "HOST DEVICE")
+    LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
+    inspection = '{"Layers": []}'
     __version__ = VERSION
     surplus: tuple[str, ...] = ()
     merged: tuple[frozenset[str], ...] = ()

@@ -81,6 +81,7 @@ def write_plan(
         weights=bank.weights if switch in ("refit", "bind") else (),
         norms=bank.norms,
         sparse_weights=sparse_weights,
+        tf32=False,
         sparsity=tuple(SparseLayer(name, False, False) for name in bank.values),
         plan_sha256=hashlib.sha256(content).hexdigest(),
         plan_bytes=len(content),

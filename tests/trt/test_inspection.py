@@ -1,4 +1,4 @@
-"""What TensorRT tells of an engine's layers: its inspector's JSON, and lines of its builder's log as users posted them."""
+"""What TensorRT tells of an engine: its inspector's JSON, and lines of its builder's log as users posted them."""
 
 from __future__ import annotations
 
