@@ -60,7 +60,7 @@ class Engine:
             pack: the one it was built from, or grown from that. The engine holds nothing of it when this returns.
             bank: for refit and bind, where the bank that tasks are switched from lies: in page-locked memory of the
                 ``host``, so that one model's weights are on the GPU whatever the number of tasks; or on the ``device``,
-                from where a switch is faster and which takes up to another model.
+                from where a switch is faster and which takes one or two models more.
             resident: how many requests run at the same time. With switch bind each has a task's weights of its own on
                 the GPU, one model more for each, and a switch among tasks that are there costs nothing. 1 for refit.
             cuda_graph: capture an inference once and replay it; pays for small networks and batches. Where it cannot be

@@ -50,11 +50,13 @@ class LoadedEngine:
         Raises:
             ArtefactError: TensorRT cannot make one.
         """
-        config = self._engine.create_runtime_config() if hasattr(self.api, "CudaGraphStrategy") else None
-        captures = cuda_graph and config is not None
+        captures = cuda_graph and hasattr(self.api, "CudaGraphStrategy")
         if captures:
+            config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = self.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        made = self._engine.create_execution_context(*([] if config is None else [config]))
+            made = self._engine.create_execution_context(config)
+        else:
+            made = self._engine.create_execution_context()
         if made is None:
             raise self.failure("TensorRT cannot make an execution context")
         return Context(self, made, self._sidecar, captures)
