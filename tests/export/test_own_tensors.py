@@ -1,4 +1,4 @@
-"""Normalisation that cannot be folded, and tasks with biases or normalisation of their own: in every layout."""
+"""Normalisation wherever it stands, and tasks with biases or normalisation of their own: in every layout."""
 
 from __future__ import annotations
 
@@ -105,22 +105,22 @@ def test_normalisation_of_a_tasks_own(network: str, layout: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_biases_of_a_tasks_own_leave_the_bank_folded(layout: str, tmp_path: Path) -> None:
+def test_of_what_tasks_have_of_their_own_a_selector_stacks_what_differs(layout: str, tmp_path: Path) -> None:
     made = tiny_network()
     own = {"second": others(made, ["b.bias", "n1.bias"], 1)}
     pack = pack_of(tmp_path / "some.pack", made, TASKS, own=own)
     expect_right(pack, tmp_path, layout)
     if layout == "selector":
         stored = {t.name: tuple(t.dims) for t in onnx.load(tmp_path / "s.onnx").graph.initializer}
-        assert stored["a.bias/tasks"] == (3, 8)
+        assert stored["n1.shift/tasks"] == (3, 8, 1, 1)
         assert stored["b.bias/tasks"] == (3, 40)
-        assert not [name for name in stored if "ratio" in name]
+        assert stored["n1.scale"] == (8, 1, 1)  # a bias alone is another shift, not another scale
 
 
 @pytest.mark.parametrize("layout", ["shared", "selector"])
 @pytest.mark.parametrize("dead", [0.0, 1e-12])
 def test_channels_that_the_shared_normalisation_silences(layout: str, dead: float, tmp_path: Path) -> None:
-    """Folded into the bank, a scale of zero would take the weights from a task that scales them otherwise."""
+    """In the bank, a scale of zero would take the weights from a task that scales them otherwise."""
     made = tiny_network()
     alive = made.tensors["n1.weight"].copy()
     made.tensors["n1.weight"] = np.where(np.arange(8) < 3, np.float32(dead), alive)

@@ -75,15 +75,16 @@ def test_graphs_are_small_and_the_bank_is_whole(grown: Pack, tmp_path: Path) -> 
     report = export_shared(grown, list(SHARES), tmp_path / "out", SHARED)
     graph = onnx.load(tmp_path / "out/second.onnx", load_external_data=False).graph
     inside = {t.name for t in graph.initializer if not t.external_data}
-    assert inside == {"a.bias", "b.bias", "head.weight", "head.bias", "task/owner"}
+    norms = {f"n{n}.{kind}" for n in (1, 2) for kind in ("scale", "shift")}
+    assert inside == {"b.bias", "head.weight", "head.bias", "task/owner"} | norms
     bank = grown.bank()
     stored = onnx.load(tmp_path / "out/second.onnx").graph.initializer
     owners = {t.name: onnx.numpy_helper.to_array(t) for t in stored if t.name.endswith("/owner") and t.dims}
     for name, owner in bank.owners.items():
         np.testing.assert_array_equal(owners[f"{name}/owner"], owner - np.uint8(1))
     assert report.dense_bytes == 3 * sum(
-        4 * size for size in (8 * 3 * 9, 40 * 8, 8, 40, 4 * 40, 4)
-    )  # weights, folded biases, heads
+        4 * size for size in (8 * 3 * 9, 40 * 8, 40, 2 * (8 + 40), 4 * 40, 4)
+    )  # weights, a bias, scales and shifts, heads
 
 
 def test_a_folder_grows_and_older_graphs_keep_their_bytes(young: Pack, grown: Pack, tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ static size_t used() {
 
 template <typename T>
 static T argument(void** parameters, int index) {
-    return *static_cast<T*>(parameters[index]);
+    T value;
+    std::memcpy(&value, parameters[index], sizeof value);  // cuda-python packs them without gaps
+    return value;
 }
 
 extern "C" {

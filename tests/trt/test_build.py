@@ -29,7 +29,7 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip i
 pytestmark = pytest.mark.tensorrt
 RTX = {"backend": "tensorrt-rtx"}
 HEAD = {"head.weight", "head.bias"}
-SWITCHED = {"a.weight", "b.weight", "a.bias", "b.bias"} | HEAD  # normalisation, and so biases, are each task's own
+SWITCHED = {"a.weight", "b.weight", "n1.scale", "n1.shift", "n2.scale", "n2.shift"} | HEAD
 TASKS = {"first": 0.3, "second": 0.5, "third": 1.0}
 
 
@@ -88,7 +88,7 @@ def test_a_weight_that_tensorrt_does_not_know_is_named(pack: Pack, monkeypatch: 
     odd = replace(graph, weights=(*graph.weights, replace(graph.weights[0], name="c.weight")))
     monkeypatch.setattr(building, "engine_graph", lambda *_: odd)
     monkeypatch.setattr(building, "find_gpu", lambda: Gpu("Some", "8.6", "13.0", 1 << 33))
-    with pytest.raises(ArtefactError, match=r"weight 'c\.weight': tensorrt-rtx .* cannot refit it \(1 of 7\)"):
+    with pytest.raises(ArtefactError, match=r"weight 'c\.weight': tensorrt-rtx .* cannot refit it \(1 of 9\)"):
         build_plan(pack, pack.path.parent / "x.plan", BuildOptions(**RTX))
 
 
@@ -145,6 +145,8 @@ def test_refusals(pack: Pack, tmp_path: Path) -> None:
 def test_a_gpu_that_tensorrt_rtx_does_not_know(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "find_gpu", lambda: Gpu("H200", "9.0", "13.0", 1 << 37))
     with pytest.raises(EnvironmentFault, match=r"compute capability 9\.0: tensorrt-rtx .* builds for 7\.5.*tensorrt"):
+        build_plan(pack, tmp_path / "x.plan", BuildOptions(**RTX, switch="bind"))
+    with pytest.raises(EnvironmentFault, match="cannot build the engine here"):  # it is tried, and this is no H200
         build_plan(pack, tmp_path / "x.plan", BuildOptions(**RTX))
     other = BuildOptions(**RTX, compute_capability=("8.6",))
     with pytest.raises(UsageError, match="on and for the GPU here"):

@@ -66,6 +66,7 @@ def test_what_to_compile_for() -> None:
 
 
 def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_kernels.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "cuda.bindings", None)
     with pytest.raises(EnvironmentFault, match=r"pip install 'cuda-python\[all\]'"):
         compile_kernels("8.6", "13.0")

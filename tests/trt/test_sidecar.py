@@ -74,7 +74,7 @@ def _set(*path: Any) -> Callable[[Document], None]:
         (_set("batch", "extra", 1), "batch: expected the fields that packnet writes"),
         (lambda d: d["batch"].pop("best"), "batch: expected the field best, got {"),
         (lambda d: d["sparsity"][0].pop("picked"), "sparsity: expected the fields that packnet writes"),
-        (_set("folds", 0, "norm", 3, 5), "folds[0].norm[3]: expected str, got 5"),
+        (_set("norms", 0, "norm", 3, 5), "norms[0].norm[3]: expected str, got 5"),
         (_set("gpu", "a\nb", 1), "gpu: expected str without control characters, got 'a\\nb'"),
     ],
 )
