@@ -17,14 +17,17 @@ PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--layers", is_flag=True, help="Of a plan, on a GPU that it fits: its layers and their kernels.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, layers: bool, as_json: bool) -> None:
     """Show what a pack, an ONNX file or a TensorRT plan holds.
 
     Also a task delta outside a pack.
     A pack: its tasks, who owns how much of every layer, bytes and hashes. Its deltas are hashed and checked on the way.
     """
     description = describe(path)
+    if layers:
+        description = _with_layers(path, description)
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
@@ -58,6 +61,15 @@ def describe(path: Path) -> dict[str, Any]:
         return _describe_onnx(path)
     except ArtefactError as error:
         raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({error})") from error
+
+
+def _with_layers(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+    from packnet_deploy.errors import UsageError
+    from packnet_deploy.trt.loader import layers_of_plan
+
+    if description["kind"] != "plan":
+        raise UsageError(f"--layers: expected a plan, got a {description['kind']}: {path}")
+    return description | {"layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers_of_plan(path)]}
 
 
 def _describe_pack(path: Path) -> dict[str, Any]:
@@ -306,6 +318,7 @@ def _print_plan(about: dict[str, Any]) -> None:
         "weights": f"{len(known['weights'])} change with the task" if known["weights"] else "none change with the task",
     }.items():
         screen.print(f"{name:<10} {text}", soft_wrap=True)
+    _print_layers(about.get("layers"))
     if not known["sparse_weights"]:
         eligible = sum(layer["eligible"] for layer in known["sparsity"])
         screen.print(f"sparsity   no sparse kernels ({eligible} of {len(known['sparsity'])} layers keep to 2:4)")
@@ -315,3 +328,14 @@ def _print_plan(about: dict[str, Any]) -> None:
     for layer in known["sparsity"]:
         layers.add_row(layer["name"], *(told[layer[key]] for key in ("eligible", "promised", "picked")))
     screen.print(layers)
+
+
+def _print_layers(layers: list[dict[str, Any]] | None) -> None:
+    from packnet_deploy.cli.show import console, table
+
+    if layers is None:
+        return
+    shown = table(f"{len(layers)} layers", ("layer", "kind", "kernel", "sparse"), ())
+    for layer in layers:
+        shown.add_row(layer["name"], layer["kind"], layer["tactic"] or "not told", "yes" if layer["sparse"] else "")
+    console().print(shown)

@@ -48,7 +48,7 @@ def check_plan(plan: Path, sidecar: Sidecar, pack: Pack, flavour: Flavour, gpu: 
         ArtefactError: a check failed; names the file, both values and what to do.
         EnvironmentFault: the plan cannot be read.
     """
-    _check_machine(plan, sidecar, flavour, gpu)
+    check_machine(plan, sidecar, flavour, gpu)
     _check_pack(plan, sidecar, pack)
     return read_plan(plan, sidecar)
 
@@ -161,7 +161,12 @@ def verify_engine(
     return differences
 
 
-def _check_machine(plan: Path, sidecar: Sidecar, flavour: Flavour, gpu: Gpu) -> None:
+def check_machine(plan: Path, sidecar: Sidecar, flavour: Flavour, gpu: Gpu) -> None:
+    """Checks 1 and 2.
+
+    Raises:
+        ArtefactError: the plan is of another TensorRT, or for other GPUs.
+    """
     if sidecar.flavour != flavour.name:
         raise _mismatch(plan, "backend", sidecar.flavour, flavour.name, f"use {sidecar.flavour}, or {_AGAIN}")
     if sidecar.tensorrt != flavour.version:

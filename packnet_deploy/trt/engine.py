@@ -10,6 +10,7 @@ Requests take turns on one lane (lane.py); with ``resident`` lanes so many run s
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.bank import EngineBank
@@ -32,6 +34,8 @@ from packnet_deploy.trt.placement import place, sizes_of
 from packnet_deploy.trt.refit import Refit
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 from packnet_deploy.trt.switch import Bind, Select, Switch
+
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -52,6 +56,7 @@ class Engine:
         bank: str = "host",
         resident: int = 1,
         cuda_graph: bool = False,
+        runtime_cache: Path | None = None,
         weights: EngineBank | None = None,
     ) -> Engine:
         """Check everything (check.py), then load the plan; no task is set yet, unless it is a plan of one.
@@ -65,6 +70,8 @@ class Engine:
                 the GPU, one model more for each, and a switch among tasks that are there costs nothing. 1 for refit.
             cuda_graph: capture an inference once and replay it; pays for small networks and batches. Where it cannot be
                 captured it runs without, and the log says so once.
+            runtime_cache: for TensorRT-RTX, which compiles kernels when an engine first runs: a file that it takes them
+                from, and that is written when the engine is closed. A plan, once run, starts faster.
             weights: the pack's for this plan, from whoever has loaded them already, as a build has.
 
         Raises:
@@ -78,6 +85,8 @@ class Engine:
             least = "1 up" if sidecar.switch != "refit" else "1, since a refit replaces the weights of the engine"
             raise UsageError(f"resident: expected {least}, got {resident}; build with --switch bind to hold several")
         flavour = load_flavour(sidecar.flavour)
+        if runtime_cache is not None and flavour.times_kernels:
+            raise UsageError(f"runtime cache: {flavour.name} compiles nothing when an engine runs; leave it out")
         gpu = expect_gpu("running an engine")
         content = check_plan(plan, sidecar, pack, flavour, gpu)
         if sidecar.switch not in SWITCHED_BY_WEIGHTS:
@@ -93,7 +102,17 @@ class Engine:
             for device in devices:
                 device.close()
             raise
-        return cls(plan, content, sidecar, weights, flavour, devices, bank=bank, cuda_graph=cuda_graph)
+        return cls(
+            plan,
+            content,
+            sidecar,
+            weights,
+            flavour,
+            devices,
+            bank=bank,
+            cuda_graph=cuda_graph,
+            runtime_cache=runtime_cache,
+        )
 
     def __init__(
         self,
@@ -106,11 +125,13 @@ class Engine:
         *,
         bank: str = "host",
         cuda_graph: bool = False,
+        runtime_cache: Path | None = None,
     ) -> None:
         """Take what ``load`` has checked, a device for each lane; they are closed with the engine, or if this fails."""
         self.sidecar = sidecar
         self.task: str | None = None
         self._plan, self._flavour, self._devices = plan, flavour, devices
+        self._cuda_graph, self._runtime_cache = cuda_graph, runtime_cache
         self._turn = threading.Condition()
         self._closed = False
         self._loaded: LoadedEngine | None = None
@@ -145,6 +166,7 @@ class Engine:
             self._closed, self.task = True, None
             self._turn.notify_all()  # whoever waits for a lane need not any longer
             self._turn.wait_for(lambda: len(self._free) == len(self._lanes))
+        self._save_compiled()
         self._unload()
         for device in self._devices:
             device.close()
@@ -245,10 +267,26 @@ class Engine:
 
     def _load(self, content: bytes) -> None:
         loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
+        loaded.configure(self._cuda_graph, self._runtime_cache)
         for lane in self._lanes:
             lane.device.make_current()
             lane.load(loaded)
         self._loaded = loaded
+
+    def _save_compiled(self) -> None:
+        """Write the kernels that were compiled. Nothing is lost but time where that fails, so it is logged alone."""
+        if self._loaded is None or self._runtime_cache is None:
+            return
+        with contextlib.suppress(EnvironmentFault):
+            self._lanes[0].device.make_current()
+            self._lanes[0].device.synchronise()
+        try:
+            content = self._loaded.compiled()
+            if content:
+                with replacing(self._runtime_cache) as file:
+                    file.write(content)
+        except OSError as error:
+            log.warning("%s: cannot be written (%s)", self._runtime_cache, error.strerror)
 
     def _unload(self) -> None:
         for lane in self._lanes:

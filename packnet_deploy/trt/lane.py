@@ -56,7 +56,7 @@ class Lane:
         Raises:
             ArtefactError: it is not the engine that its sidecar describes.
         """
-        context = loaded.context(self._cuda_graph)
+        context = loaded.context()
         context.bind({**self._addresses, **self.switch.inputs})
         self.switch.attach(loaded)
         self._context = context

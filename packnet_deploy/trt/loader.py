@@ -11,9 +11,11 @@ from typing import Any
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
-from packnet_deploy.trt.flavour import Flavour
+from packnet_deploy.trt.check import check_machine, read_plan
+from packnet_deploy.trt.flavour import Flavour, load_flavour
+from packnet_deploy.trt.gpu import expect_gpu
 from packnet_deploy.trt.inspection import Layer, layers_of
-from packnet_deploy.trt.sidecar import Sidecar
+from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
 
@@ -40,26 +42,52 @@ class LoadedEngine:
         if self._engine is None:
             raise self.failure("TensorRT cannot load the plan")
         self._check_tensors(sidecar)
+        self._config: Any = None  # of contexts; None for TensorRT's own
+        self._cache: Any = None
+        self._captures = False
 
-    def context(self, cuda_graph: bool = False) -> Context:
-        """A context for one request at a time; several run at once.
+    def configure(self, cuda_graph: bool, cache: Path | None) -> None:
+        """Say how contexts shall run, where TensorRT can be told: TensorRT-RTX, which compiles kernels as it runs.
 
         Args:
-            cuda_graph: let TensorRT capture what it runs, where it can do so itself (TensorRT-RTX).
+            cuda_graph: it captures what it runs by itself, once kernels are those of the shapes that come; they are
+                compiled before anything runs, or a graph could keep the slower ones that stand in for them.
+            cache: a file of compiled kernels; one that does not fit is started anew.
+
+        Raises:
+            EnvironmentFault: the file cannot be read.
+        """
+        if not hasattr(self.api, "CudaGraphStrategy") or not (cuda_graph or cache):
+            return
+        self._config = self._engine.create_runtime_config()
+        if cuda_graph:
+            self._config.cuda_graph_strategy = self.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            eager = self.api.DynamicShapesKernelSpecializationStrategy.EAGER
+            self._config.dynamic_shapes_kernel_specialization_strategy = eager
+        self._captures = cuda_graph
+        if cache is not None:
+            self._cache = self._config.create_runtime_cache()
+            try:
+                if cache.exists():
+                    self._cache.deserialize(cache.read_bytes())
+            except OSError as error:
+                raise EnvironmentFault(f"{cache}: cannot be read ({error.strerror})") from error
+            self._config.set_runtime_cache(self._cache)
+
+    def context(self) -> Context:
+        """A context for one request at a time; several run at once.
 
         Raises:
             ArtefactError: TensorRT cannot make one.
         """
-        captures = cuda_graph and hasattr(self.api, "CudaGraphStrategy")
-        if captures:
-            config = self._engine.create_runtime_config()
-            config.cuda_graph_strategy = self.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            made = self._engine.create_execution_context(config)
-        else:
-            made = self._engine.create_execution_context()
+        made = self._engine.create_execution_context(*([] if self._config is None else [self._config]))
         if made is None:
             raise self.failure("TensorRT cannot make an execution context")
-        return Context(self, made, self._sidecar, captures)
+        return Context(self, made, self._sidecar, self._captures)
+
+    def compiled(self) -> bytes | None:
+        """The kernels that were compiled, for the file given to ``configure``; None where none was."""
+        return None if self._cache is None else bytes(self._cache.serialize())
 
     def refitter(self) -> Any:
         """TensorRT's refitter of this engine.
@@ -87,7 +115,7 @@ class LoadedEngine:
 
     def close(self) -> None:
         """Let go of everything; contexts must be gone. Nothing may be running."""
-        self._engine = self._runtime = None
+        self._config = self._cache = self._engine = self._runtime = None
 
     def _check_tensors(self, sidecar: Sidecar) -> None:
         """The engine reads and writes at the addresses that it is given as far as its own shapes say."""
@@ -113,6 +141,23 @@ class LoadedEngine:
             fits = got[1] == shape or (name == LOGITS and len(got[1]) == 2 and got[1] in {(-1, shape[1]), (images, -1)})
             if got[0] != getattr(self.api.DataType, dtype) or not fits:
                 raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
+
+
+def layers_of_plan(plan: Path) -> tuple[Layer, ...]:
+    """The layers of a plan and their kernels; it is checked and deserialised for that, and runs nothing.
+
+    Raises:
+        ArtefactError: plan, sidecar and machine do not fit together.
+        EnvironmentFault: no GPU or no TensorRT.
+    """
+    sidecar = read_sidecar(plan)
+    flavour = load_flavour(sidecar.flavour)
+    check_machine(plan, sidecar, flavour, expect_gpu("showing the layers of a plan"))
+    loaded = LoadedEngine(plan, read_plan(plan, sidecar), sidecar, flavour)
+    try:
+        return loaded.layers()
+    finally:
+        loaded.close()
 
 
 class Context:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from stand_in import GPU, StandInDevice, StandInTensorRT
+from stand_in_plans import growing_pack, write_plan
 
+from packnet_deploy.errors import ArtefactError
+from packnet_deploy.trt import loader
 from packnet_deploy.trt.inspection import Layer, layers_of, picked_by_inspector, picked_by_log
 
 # TensorRT 8.6, NVIDIA/TensorRT#4054 (shortened), and 8.0, #1403.
@@ -84,3 +90,18 @@ def test_an_engine_without_detail_has_names_alone() -> None:
 @pytest.mark.parametrize("information", ["", "not JSON", "[]", '{"Layers": [3]}'])
 def test_what_is_no_inspection_has_no_layers(information: str) -> None:
     assert layers_of(information) == ()
+
+
+def test_a_plan_shows_its_layers_after_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On TensorRT's stand-in."""
+    pack, plan = growing_pack(tmp_path / "p.pack"), tmp_path / "x.plan"
+    write_plan(plan, pack, "bind")
+    trt = StandInTensorRT(StandInDevice(), "bind")
+    monkeypatch.setattr(StandInTensorRT, "inspection", json.dumps(INSPECTED))
+    monkeypatch.setattr(loader, "load_flavour", lambda name: trt.flavour)
+    monkeypatch.setattr(loader, "expect_gpu", lambda purpose: GPU)
+    assert [layer.name for layer in loader.layers_of_plan(plan)] == ["conv1 + relu1", "conv2", "Reformat"]
+    monkeypatch.setattr(loader, "expect_gpu", lambda purpose: replace(GPU, compute_capability="7.5"))
+    with pytest.raises(ArtefactError, match=r"compute capability: expected 8\.6, got 7\.5"):
+        loader.layers_of_plan(plan)
+    assert trt.loads == 1

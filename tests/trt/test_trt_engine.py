@@ -31,6 +31,7 @@ from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt import engine as engine_module
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 from packnet_deploy.trt.engine import Engine
+from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.layout import layout_of
 from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.placement import gpu_bytes, place, sizes_of
@@ -373,28 +374,85 @@ def test_tensorrt_is_asked_before_a_capture(bench: Bench, monkeypatch: pytest.Mo
 
 def test_tensorrt_rtx_captures_by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through its runtime configuration, which TensorRT does not have."""
-    strategy = enum.Enum("CudaGraphStrategy", "DISABLED WHOLE_GRAPH_CAPTURE")
-    asked = []
-
-    def create_execution_context(self: StandInEngine, config: SimpleNamespace | None = None) -> StandInContext:
-        asked.append(config and config.cuda_graph_strategy)
-        return StandInContext(self)
-
-    monkeypatch.setattr(StandInTensorRT, "CudaGraphStrategy", strategy, raising=False)
-    monkeypatch.setattr(
-        StandInEngine,
-        "create_runtime_config",
-        lambda self: SimpleNamespace(cuda_graph_strategy=strategy.DISABLED),
-        raising=False,
-    )
-    monkeypatch.setattr(StandInEngine, "create_execution_context", create_execution_context)
-    for wanted, expected in ((False, None), (True, strategy.WHOLE_GRAPH_CAPTURE)):
+    asked = as_tensorrt_rtx(monkeypatch)
+    for wanted, expected in ((False, None), (True, ("WHOLE_GRAPH_CAPTURE", "EAGER"))):
         with bench.load("bind", cuda_graph=wanted) as engine:
             engine.set_task("one")
             for _ in range(3):
                 bench.expect(engine, "one")
             assert "capture" not in bench.device.log
         assert asked.pop() == expected
+
+
+class RuntimeCache:
+    """Of kernels that TensorRT-RTX has compiled; it refuses one that is of another machine."""
+
+    content = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        if fits := blob.startswith(b"of this machine"):
+            self.content = blob
+        return fits
+
+    def serialize(self) -> bytes:
+        return (self.content or b"of this machine") + b"+"
+
+
+def as_tensorrt_rtx(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Give TensorRT's stand-in a runtime configuration; returns what contexts are then asked for."""
+    graphs = enum.Enum("CudaGraphStrategy", "DISABLED WHOLE_GRAPH_CAPTURE")
+    kernels = enum.Enum("DynamicShapesKernelSpecializationStrategy", "LAZY EAGER")
+    asked: list[object] = []
+
+    class Config(SimpleNamespace):
+        cuda_graph_strategy, dynamic_shapes_kernel_specialization_strategy = graphs.DISABLED, kernels.LAZY
+        create_runtime_cache = RuntimeCache
+
+        def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+            asked.append(cache.content)
+            return True
+
+    def create_execution_context(self: StandInEngine, config: Config | None = None) -> StandInContext:
+        told = config and (config.cuda_graph_strategy, config.dynamic_shapes_kernel_specialization_strategy)
+        asked.append(told and tuple(one.name for one in told))
+        return StandInContext(self)
+
+    monkeypatch.setattr(StandInTensorRT, "CudaGraphStrategy", graphs, raising=False)
+    monkeypatch.setattr(StandInTensorRT, "DynamicShapesKernelSpecializationStrategy", kernels, raising=False)
+    monkeypatch.setattr(StandInTensorRT, "flavour", property(lambda self: Flavour("tensorrt-rtx", self)))
+    monkeypatch.setattr(StandInEngine, "create_runtime_config", lambda self: Config(), raising=False)
+    monkeypatch.setattr(StandInEngine, "create_execution_context", create_execution_context)
+    monkeypatch.setattr(engine_module, "check_plan", lambda plan, *_: plan.read_bytes())  # of the other flavour
+    return asked
+
+
+def test_compiled_kernels_are_kept_in_a_file(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = as_tensorrt_rtx(monkeypatch)
+    cache = tmp_path / "kernels"
+    write_plan(bench.plan, bench.pack, "bind")
+    for held, kept in ((b"", b"of this machine+"), (b"of this machine+", b"of this machine++")):
+        bench.load_again("bind", runtime_cache=cache).close()
+        assert asked[-2:] == [held, ("DISABLED", "LAZY")]
+        assert cache.read_bytes() == kept
+    cache.write_bytes(b"of another one")
+    bench.load_again("bind", runtime_cache=cache).close()
+    assert cache.read_bytes() == b"of this machine+"
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_tensorrt_rtx(monkeypatch)
+    write_plan(bench.plan, bench.pack, "bind")
+    bench.load_again("bind", runtime_cache=tmp_path / "gone" / "kernels").close()
+    assert bench.device.closed
+    assert "cannot be written (No such file or directory)" in caplog.text
+
+
+def test_tensorrt_compiles_nothing_when_it_runs(bench: Bench, tmp_path: Path) -> None:
+    write_plan(bench.plan, bench.pack, "bind")
+    with pytest.raises(UsageError, match="runtime cache: tensorrt compiles nothing"):
+        bench.load_again("bind", runtime_cache=tmp_path / "kernels")
 
 
 # ---- odds and ends -------------------------------------------------------------------------------------------------
