@@ -103,6 +103,14 @@ class Device:
         if size:
             answer(self._cuda.cuMemsetD8Async(address, 0, size, self._stream))
 
+    def wait_for(self, stream: int) -> None:
+        """Let what is enqueued from now on wait for what is enqueued on another stream; 0 is the default one."""
+        self._order(stream, self._stream)
+
+    def hold_up(self, stream: int) -> None:
+        """Let what another stream is given from now on wait for what is enqueued here."""
+        self._order(self._stream, stream)
+
     def load_kernels(self) -> None:
         """Compile the switching kernels for this GPU; ``write_owners`` and ``clear_owners`` need them.
 
@@ -209,6 +217,14 @@ class Device:
     def _give_back(self, graph: Any) -> None:
         self._graphs.remove(graph)
         self._cuda.cuGraphExecDestroy(graph)
+
+    def _order(self, first: Any, then: Any) -> None:
+        event = answer(self._cuda.cuEventCreate(self._cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+        try:
+            answer(self._cuda.cuEventRecord(event, first))
+            answer(self._cuda.cuStreamWaitEvent(then, event, 0))
+        finally:
+            self._cuda.cuEventDestroy(event)  # when it has come to pass
 
     def _free(self) -> int:
         code, free, _ = self._cuda.cuMemGetInfo()

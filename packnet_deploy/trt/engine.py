@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -34,8 +35,10 @@ from packnet_deploy.trt.placement import place, sizes_of
 from packnet_deploy.trt.refit import Refit
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 from packnet_deploy.trt.switch import Bind, Select, Switch
+from packnet_deploy.trt.tensors import Array, GpuTensor, located
 
 log = logging.getLogger(__name__)
+Tensor = TypeVar("Tensor")
 
 
 class Engine:
@@ -194,38 +197,48 @@ class Engine:
             self._switch(lane, name)
         self.task = name
 
-    def infer(self, images: Float32Array, task: str | None = None) -> Float32Array:
+    @overload
+    def infer(self, images: Any, task: str | None = None, *, out: None = None, stream: int = 0) -> Float32Array: ...
+
+    @overload
+    def infer(self, images: Any, task: str | None = None, *, out: Tensor, stream: int = 0) -> Tensor: ...
+
+    def infer(self, images: Any, task: str | None = None, *, out: Any = None, stream: int = 0) -> Any:
         """Logits of a task, all of one and the same whatever other threads ask for.
 
         Args:
-            images: normalised, float32 ``[n, c, h, w]``, n from 1 up: more than the plan takes at once go in parts,
-                fewer are filled up with empty images.
+            images: normalised, float32 ``[n, c, h, w]``, of numpy or of any library whose arrays tensors.py can read
+                where they lie. On the host, n from 1 up: more than the plan takes at once go in parts, fewer are filled
+                up with empty images. On the GPU, as many as the plan takes at once.
             task: whose; the one that was set where it is not said. Switching to it is in the time that this takes.
+            out: for images on the GPU, float32 ``[n, classes of the engine]`` there: logits are written to it, those
+                beyond the task's classes mean nothing, and nobody waits for it but ``stream``.
+            stream: for images on the GPU, the CUDA stream on which they are made, as a number; 0 for the default one.
 
         Returns:
-            float32 ``[n, classes of the task]``.
+            float32 ``[n, classes of the task]``, of numpy; or ``out``.
 
         Raises:
-            UsageError: images of another shape or type, no such task, or none said and none set.
+            UsageError: images or ``out`` of another shape or type, no such task, or none said and none set.
             ArtefactError: TensorRT cannot run the plan, or refuses the weights.
             EnvironmentFault: the GPU failed.
         """
-        shape = self.sidecar.input.shape
-        if images.dtype != np.float32 or images.shape[1:] != shape or len(images) == 0:
-            raise UsageError(
-                f"images: expected float32 [n, {', '.join(map(str, shape))}], got {images.dtype} "
-                f"{list(images.shape)}; resize and normalise them as the pack's input says"
-            )
+        images = self._checked(located("images", images))
+        there = None if out is None else self._checked_out(located("out", out), images)
         name = self.task if task is None else task
         index = 0 if name is None else self._index(name)
         with self._lane(index) as lane:
             if name is None:
                 raise UsageError(f"task: none is set; say one of {', '.join(self.tasks)}, or call set_task")
             self._switch(lane, name)
-            logits = np.empty((len(images), self._classes[name]), np.float32)
+            classes = self._classes[name]
+            if isinstance(images, GpuTensor):
+                logits = lane.infer_there(images, there, stream)
+                return out if logits is None else logits[:, :classes].copy()
+            logits = np.empty((len(images), classes), np.float32)
             most = self.sidecar.batch.most
             for start in range(0, len(images), most):
-                logits[start : start + most] = lane.infer(images[start : start + most])[:, : logits.shape[1]]
+                logits[start : start + most] = lane.infer(images[start : start + most])[:, :classes]
             return logits
 
     def run_again(self) -> None:
@@ -244,6 +257,30 @@ class Engine:
         """The engine's layers and their kernels, as TensorRT tells them."""
         with self._lane():
             return () if self._loaded is None else self._loaded.layers()
+
+    def _checked(self, images: Array | GpuTensor) -> Array | GpuTensor:
+        shape, batch = self.sidecar.input.shape, self.sidecar.batch
+        dtype = "float32" if isinstance(images, GpuTensor) else str(images.dtype)
+        if dtype != "float32" or images.shape[1:] != shape or images.shape[0] == 0:
+            raise UsageError(
+                f"images: expected float32 [n, {', '.join(map(str, shape))}], got {dtype} "
+                f"{list(images.shape)}; resize and normalise them as the pack's input says"
+            )
+        if isinstance(images, GpuTensor) and not batch.least <= images.shape[0] <= batch.most:
+            raise UsageError(
+                f"images: expected {batch.least} to {batch.most} on the GPU, as the plan takes at once, got "
+                f"{images.shape[0]}"
+            )
+        return images
+
+    def _checked_out(self, out: Array | GpuTensor, images: Array | GpuTensor) -> GpuTensor:
+        wanted = (images.shape[0], self.sidecar.classes)
+        if not (isinstance(out, GpuTensor) and isinstance(images, GpuTensor)) or out.shape != wanted:
+            where = "the GPU" if isinstance(out, GpuTensor) else "the host"
+            raise UsageError(
+                f"out: expected float32 {list(wanted)} on the GPU, for images there, got {list(out.shape)} on {where}"
+            )
+        return out
 
     def _index(self, name: str) -> int:
         if name not in self._indices:

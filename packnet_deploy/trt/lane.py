@@ -16,6 +16,7 @@ from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.loader import Context, LoadedEngine
 from packnet_deploy.trt.sidecar import Sidecar
 from packnet_deploy.trt.switch import Switch
+from packnet_deploy.trt.tensors import GpuTensor
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,30 @@ class Lane:
         self.device.download(self._logits[:batch], self._addresses[LOGITS])
         self.device.synchronise()
         return self._logits[:count]
+
+    def infer_there(self, images: GpuTensor, out: GpuTensor | None, stream: int) -> Float32Array | None:
+        """The same of images on the GPU, read where they lie, when ``stream`` has come that far.
+
+        Args:
+            out: where logits of all classes go, for which ``stream`` then waits; None to have them here.
+        """
+        context, batch = self._context, images.shape[0]
+        assert context is not None
+        if batch != self._settled:
+            self._forget_graph()
+        self.device.wait_for(stream)
+        context.bind({IMAGES: images.address} | ({} if out is None else {LOGITS: out.address}))
+        try:
+            context.enqueue(batch, self.device.stream)
+        finally:
+            context.bind(self._addresses)
+        self._settled = batch
+        if out is not None:
+            self.device.hold_up(stream)
+            return None
+        self.device.download(self._logits[:batch], self._addresses[LOGITS])
+        self.device.synchronise()
+        return self._logits[:batch]
 
     def run(self, batch: int) -> None:
         """Enqueue the batch that lies in the input buffer.

@@ -42,7 +42,9 @@ def memory_and_copies(folder: Path) -> None:
     sent[:] = np.arange(1000) % 251
     device.upload(addresses[1], sent[10:])
     device.upload(addresses[1], sent[:0])
+    device.wait_for(0)
     device.download(received[:990], addresses[1])
+    device.hold_up(0)
     device.synchronise()
     np.testing.assert_array_equal(received[:990], sent[10:])
     with pytest.raises(

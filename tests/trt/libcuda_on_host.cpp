@@ -25,7 +25,7 @@ static int context_object, stream_object, module_object;
 static thread_local void* current = nullptr;
 static std::map<void*, size_t> device_memory, host_memory;
 static std::vector<std::function<void()>>* recording = nullptr;
-static int live_streams, live_modules, live_contexts, live_graphs, live_recordings;
+static int live_streams, live_modules, live_contexts, live_graphs, live_recordings, live_events;
 
 static bool fails(const char* call) {
     const char* named = std::getenv("STAND_IN_FAILS");
@@ -70,7 +70,7 @@ extern "C" {
 // What a test asks at the end: everything that was not given back.
 int stand_in_live() {
     return static_cast<int>(device_memory.size() + host_memory.size()) + live_streams + live_modules +
-           live_graphs + live_recordings;
+           live_graphs + live_recordings + live_events;
 }
 
 // The primary context stays as long as the process: how often it was taken.
@@ -143,6 +143,19 @@ Result cuMemcpyAsync(void* to, const void* from, size_t size, void* stream) {
 }
 Result cuMemsetD8Async(void* address, unsigned char value, size_t size, void* stream) {
     return enqueue(stream, [=] { std::memset(address, value, size); });
+}
+
+Result cuEventCreate(void** event, unsigned flags) {
+    *event = new int;
+    ++live_events;
+    return flags == 2 ? OK : INVALID_VALUE;  // without a time
+}
+Result cuEventRecord(void* event, void* stream) { return event && stream != event ? OK : INVALID_VALUE; }
+Result cuStreamWaitEvent(void*, void* event, unsigned flags) { return event && flags == 0 ? OK : INVALID_VALUE; }
+Result cuEventDestroy_v2(void* event) {
+    delete static_cast<int*>(event);
+    --live_events;
+    return OK;
 }
 
 Result cuStreamCreate(void** stream, unsigned flags) {
@@ -269,6 +282,10 @@ Result cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t
         ENTRY("cuMemsetD8Async", cuMemsetD8Async),
         ENTRY("cuMemcpyHtoDAsync", cuMemcpyHtoDAsync_v2),
         ENTRY("cuMemcpyDtoHAsync", cuMemcpyDtoHAsync_v2),
+        ENTRY("cuEventCreate", cuEventCreate),
+        ENTRY("cuEventRecord", cuEventRecord),
+        ENTRY("cuStreamWaitEvent", cuStreamWaitEvent),
+        ENTRY("cuEventDestroy", cuEventDestroy_v2),
         ENTRY("cuStreamCreate", cuStreamCreate),
         ENTRY("cuStreamDestroy", cuStreamDestroy_v2),
         ENTRY("cuStreamSynchronize", cuStreamSynchronize),

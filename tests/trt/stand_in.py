@@ -106,6 +106,12 @@ class StandInDevice:
     def copy(self, to: int, source: int, size: int) -> None:
         self.enqueue(f"copy {size}", lambda: np.copyto(at(to, size, BYTE), at(source, size, BYTE)))
 
+    def wait_for(self, stream: int) -> None:
+        self.log.append(f"wait for {stream}")
+
+    def hold_up(self, stream: int) -> None:
+        self.log.append(f"hold up {stream}")
+
     def clear(self, address: int, size: int) -> None:
         self.enqueue(f"clear {size}", lambda: at(address, size, BYTE).fill(0))
 

@@ -70,6 +70,15 @@ def test_a_plan_and_all_that_is_known_of_it(pack: Pack, tmp_path: Path, switch: 
     assert (report.differences, "not run" in report.notes[0]) == ({}, True)
 
 
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("switch", ["none", "bind", "selector"])
+def test_a_plan_of_one_batch_size(pack: Pack, tmp_path: Path, switch: str) -> None:
+    options = BuildOptions(**RTX, switch=switch, precision="fp16", max_batch=1)
+    report = build_plan(pack, tmp_path / "x.plan", options, "two" if switch == "none" else None)
+    batch = report.sidecar.batch
+    assert (batch.least, batch.best, batch.most) == (1, 1, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(("name", "head"), [("squeezenet1_1", "classifier.1"), ("resnet50", "fc")])

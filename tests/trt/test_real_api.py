@@ -45,14 +45,46 @@ def test_a_built_plan_passes_every_check_and_then_wants_a_gpu(rtx: object, tmp_p
 
 
 def test_what_switching_calls_is_there(rtx) -> None:
-    for name in ("get_all_weights", "get_missing_weights", "get_weights_prototype", "refit_cuda_engine_async"):
+    for name in (
+        "get_all_weights",
+        "get_missing_weights",
+        "get_weights_prototype",
+        "refit_cuda_engine_async",
+        "unset_named_weights",
+    ):
         assert callable(getattr(rtx.Refitter, name))
+    for name in ("weights_validation", "max_threads"):
+        assert isinstance(getattr(rtx.Refitter, name), property)
     assert "location" in rtx.Refitter.set_named_weights.__doc__
     for name in ("set_tensor_address", "set_input_shape", "get_tensor_shape", "execute_async_v3"):
         assert callable(getattr(rtx.IExecutionContext, name))
-    for name in ("get_tensor_name", "get_tensor_shape", "get_tensor_dtype", "create_execution_context"):
+    assert callable(rtx.IExecutionContext.is_stream_capturable)
+    assert "runtime_config" in rtx.ICudaEngine.create_execution_context.__doc__
+    assert callable(rtx.EngineInspector.get_engine_information)
+    assert rtx.LayerInformationFormat.JSON != rtx.LayerInformationFormat.ONELINE
+    for name in (
+        "get_tensor_name",
+        "get_tensor_shape",
+        "get_tensor_dtype",
+        "create_execution_context",
+        "create_runtime_config",
+        "create_engine_inspector",
+    ):
         assert callable(getattr(rtx.ICudaEngine, name))
     for kind in DATA_TYPES.values():
         weights = rtx.Weights(getattr(rtx.DataType, kind), 0x7F00_0000_0100, 12)
         assert (weights.dtype, weights.size) == (getattr(rtx.DataType, kind), 12)
     assert rtx.TensorLocation.DEVICE != rtx.TensorLocation.HOST
+
+
+def test_what_running_can_be_told_is_there(rtx) -> None:
+    """TensorRT-RTX's runtime configuration, by the names that ``LoadedEngine.configure`` sets."""
+    for name in ("cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"):
+        assert isinstance(getattr(rtx.IRuntimeConfig, name), property)
+    for name in ("create_runtime_cache", "set_runtime_cache"):
+        assert callable(getattr(rtx.IRuntimeConfig, name))
+    for name in ("deserialize", "serialize"):
+        assert callable(getattr(rtx.IRuntimeCache, name))
+    assert {"WHOLE_GRAPH_CAPTURE"} < set(rtx.CudaGraphStrategy.__members__)
+    assert {"EAGER"} < set(rtx.DynamicShapesKernelSpecializationStrategy.__members__)
+    assert {"CURRENT"} < set(rtx.ComputeCapability.__members__)
