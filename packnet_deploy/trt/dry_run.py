@@ -179,6 +179,11 @@ def _recommended(ways: Sequence[Way], model: int, sparse: int) -> str:
     switch = "refit" if sparse else "bind"
     way = next(way for way in ways if (way.switch, way.bank) == (switch, "host"))
     alone = next(way for way in ways if way.switch == "none").memory[-1]
+    if alone <= way.memory[-1]:
+        return (
+            f"--switch none: a plan for each of {len(way.memory)} tasks takes {alone / model:.2f} models, no more than "
+            f"one engine for all ({way.memory[-1] / model:.2f})"
+        )
     why = f"{sparse} layers may run on sparse kernels" if sparse else "a switch writes the difference and nothing else"
     return (
         f"--switch {switch}, the bank on the host: {way.memory[-1] / model:.2f} models for {len(way.memory)} tasks, "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from export_networks import pack_of
-from stand_in_plans import growing_pack
+from stand_in_plans import first_tasks, growing_pack
 from torch_networks import torchvision_network
 
 from packnet_deploy.errors import EnvironmentFault
@@ -104,6 +104,8 @@ def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: p
                 gpu_bytes(sizes, switch, place(sizes, switch, where)).values()
             )
     assert found.recommended.startswith("--switch bind, the bank on the host: ")
+    alone = dry_run(first_tasks(pack, 1), BuildOptions(precision="fp16"))
+    assert alone.recommended.startswith("--switch none: a plan for each of 1 tasks takes 1.00 models, no more than one")
 
 
 def test_a_dry_run_counts_what_switches_move(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
