@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -30,12 +29,13 @@ from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
 from packnet_deploy.trt.inspection import Layer
 from packnet_deploy.trt.lane import Lane
+from packnet_deploy.trt.lanes import Lanes
 from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.placement import place, sizes_of
 from packnet_deploy.trt.refit import Refit
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 from packnet_deploy.trt.switch import Bind, Select, Switch
-from packnet_deploy.trt.tensors import Array, GpuTensor, located
+from packnet_deploy.trt.tensors import GpuTensor, checked_images, checked_out
 
 log = logging.getLogger(__name__)
 Tensor = TypeVar("Tensor")
@@ -135,19 +135,15 @@ class Engine:
         self.task: str | None = None
         self._plan, self._flavour, self._devices = plan, flavour, devices
         self._cuda_graph, self._runtime_cache = cuda_graph, runtime_cache
-        self._turn = threading.Condition()
-        self._closed = False
         self._loaded: LoadedEngine | None = None
-        self._lanes: list[Lane] = []
-        self._free: list[Lane] = []  # the one that was used last comes last
+        self._lanes = Lanes([])
         entries = list(sidecar.tasks) if weights is None else [task.entry for task in weights.tasks]
         self._classes = {entry.name: entry.classes for entry in entries}
         self._indices = {entry.name: entry.index for entry in entries}
         self.tasks = tuple(self._classes)
         try:
             switches = _switches(sidecar, devices, weights, bank)
-            self._lanes = [Lane(d, sidecar, s, cuda_graph) for d, s in zip(devices, switches, strict=True)]
-            self._free = list(self._lanes)
+            self._lanes = Lanes([Lane(d, sidecar, s, cuda_graph) for d, s in zip(devices, switches, strict=True)])
             self._load(content)
         except BaseException:
             self.close()
@@ -163,12 +159,9 @@ class Engine:
 
     def close(self) -> None:
         """Give back the GPU's memory, when requests under way are done. Twice is harmless."""
-        with self._turn:
-            if self._closed:
-                return
-            self._closed, self.task = True, None
-            self._turn.notify_all()  # whoever waits for a lane need not any longer
-            self._turn.wait_for(lambda: len(self._free) == len(self._lanes))
+        if not self._lanes.close():
+            return
+        self.task = None
         self._save_compiled()
         self._unload()
         for device in self._devices:
@@ -180,7 +173,7 @@ class Engine:
 
         Others who took or gave back memory meanwhile are in it; the CUDA context itself is not.
         """
-        with self._lane():
+        with self._lanes.take():
             return self._devices[0].used
 
     def set_task(self, name: str) -> None:
@@ -193,7 +186,7 @@ class Engine:
         """
         index = self._index(name)
         self.task = None
-        with self._lane(index) as lane:
+        with self._lanes.take(index) as lane:
             self._switch(lane, name)
         self.task = name
 
@@ -223,11 +216,12 @@ class Engine:
             ArtefactError: TensorRT cannot run the plan, or refuses the weights.
             EnvironmentFault: the GPU failed.
         """
-        images = self._checked(located("images", images))
-        there = None if out is None else self._checked_out(located("out", out), images)
+        batch, classes = self.sidecar.batch, self.sidecar.classes
+        images = checked_images(images, self.sidecar.input.shape, batch.least, batch.most)
+        there = None if out is None else checked_out(out, images, classes)
         name = self.task if task is None else task
         index = 0 if name is None else self._index(name)
-        with self._lane(index) as lane:
+        with self._lanes.take(index) as lane:
             if name is None:
                 raise UsageError(f"task: none is set; say one of {', '.join(self.tasks)}, or call set_task")
             self._switch(lane, name)
@@ -236,9 +230,8 @@ class Engine:
                 logits = lane.infer_there(images, there, stream)
                 return out if logits is None else logits[:, :classes].copy()
             logits = np.empty((len(images), classes), np.float32)
-            most = self.sidecar.batch.most
-            for start in range(0, len(images), most):
-                logits[start : start + most] = lane.infer(images[start : start + most])[:, :classes]
+            for start in range(0, len(images), batch.most):
+                logits[start : start + batch.most] = lane.infer(images[start : start + batch.most])[:, :classes]
             return logits
 
     def run_again(self) -> None:
@@ -247,7 +240,7 @@ class Engine:
         Raises:
             UsageError: nothing has run yet on this engine.
         """
-        with self._lane(latest=True) as lane:
+        with self._lanes.take(latest=True) as lane:
             if not lane.ran:
                 raise UsageError("run_again: expected a batch on the GPU, none has run yet; call infer first")
             lane.run(lane.ran)
@@ -255,32 +248,8 @@ class Engine:
 
     def layers(self) -> tuple[Layer, ...]:
         """The engine's layers and their kernels, as TensorRT tells them."""
-        with self._lane():
+        with self._lanes.take():
             return () if self._loaded is None else self._loaded.layers()
-
-    def _checked(self, images: Array | GpuTensor) -> Array | GpuTensor:
-        shape, batch = self.sidecar.input.shape, self.sidecar.batch
-        dtype = "float32" if isinstance(images, GpuTensor) else str(images.dtype)
-        if dtype != "float32" or images.shape[1:] != shape or images.shape[0] == 0:
-            raise UsageError(
-                f"images: expected float32 [n, {', '.join(map(str, shape))}], got {dtype} "
-                f"{list(images.shape)}; resize and normalise them as the pack's input says"
-            )
-        if isinstance(images, GpuTensor) and not batch.least <= images.shape[0] <= batch.most:
-            raise UsageError(
-                f"images: expected {batch.least} to {batch.most} on the GPU, as the plan takes at once, got "
-                f"{images.shape[0]}"
-            )
-        return images
-
-    def _checked_out(self, out: Array | GpuTensor, images: Array | GpuTensor) -> GpuTensor:
-        wanted = (images.shape[0], self.sidecar.classes)
-        if not (isinstance(out, GpuTensor) and isinstance(images, GpuTensor)) or out.shape != wanted:
-            where = "the GPU" if isinstance(out, GpuTensor) else "the host"
-            raise UsageError(
-                f"out: expected float32 {list(wanted)} on the GPU, for images there, got {list(out.shape)} on {where}"
-            )
-        return out
 
     def _index(self, name: str) -> int:
         if name not in self._indices:
@@ -305,7 +274,7 @@ class Engine:
     def _load(self, content: bytes) -> None:
         loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
         loaded.configure(self._cuda_graph, self._runtime_cache)
-        for lane in self._lanes:
+        for lane in self._lanes.all:
             lane.device.make_current()
             lane.load(loaded)
         self._loaded = loaded
@@ -315,8 +284,8 @@ class Engine:
         if self._loaded is None or self._runtime_cache is None:
             return
         with contextlib.suppress(EnvironmentFault):
-            self._lanes[0].device.make_current()
-            self._lanes[0].device.synchronise()
+            self._lanes.all[0].device.make_current()
+            self._lanes.all[0].device.synchronise()
         try:
             content = self._loaded.compiled()
             if content:
@@ -326,7 +295,7 @@ class Engine:
             log.warning("%s: cannot be written (%s)", self._runtime_cache, error.strerror)
 
     def _unload(self) -> None:
-        for lane in self._lanes:
+        for lane in self._lanes.all:
             with contextlib.suppress(EnvironmentFault):  # what is enqueued must not meet an engine that is gone
                 lane.device.make_current()
                 lane.device.synchronise()
@@ -334,24 +303,6 @@ class Engine:
         if self._loaded is not None:
             self._loaded.close()
         self._loaded = None
-
-    @contextlib.contextmanager
-    def _lane(self, task: int = 0, latest: bool = False) -> Iterator[Lane]:
-        """A free lane, to this thread alone: the one that is at the task, else the one that was idle for longest."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._closed or self._free)
-            if self._closed:
-                raise RuntimeError("Engine: it is closed; load it again")
-            lane = self._free[-1 if latest else 0]
-            lane = next((free for free in self._free if task and free.task == task), lane)
-            self._free.remove(lane)
-        try:
-            lane.device.make_current()
-            yield lane
-        finally:
-            with self._turn:
-                self._free.append(lane)
-                self._turn.notify_all()
 
 
 def _switches(sidecar: Sidecar, devices: Sequence[Device], bank: EngineBank | None, where: str) -> list[Switch]:

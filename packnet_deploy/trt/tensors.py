@@ -55,6 +55,48 @@ def located(name: str, given: Any) -> Array | GpuTensor:
     )
 
 
+def checked_images(given: Any, shape: tuple[int, ...], least: int, most: int) -> Array | GpuTensor:
+    """Images of a request, where they lie.
+
+    Args:
+        shape: of one image.
+        least, most: how many of them an engine takes at once, which those on the GPU must be.
+
+    Raises:
+        UsageError: they are of another shape, type or number.
+    """
+    images = located("images", given)
+    dtype = "float32" if isinstance(images, GpuTensor) else str(images.dtype)
+    if dtype != "float32" or images.shape[1:] != shape or images.shape[0] == 0:
+        raise UsageError(
+            f"images: expected float32 [n, {', '.join(map(str, shape))}], got {dtype} "
+            f"{list(images.shape)}; resize and normalise them as the pack's input says"
+        )
+    if isinstance(images, GpuTensor) and not least <= images.shape[0] <= most:
+        raise UsageError(
+            f"images: expected {least} to {most} on the GPU, as the plan takes at once, got {images.shape[0]}"
+        )
+    return images
+
+
+def checked_out(given: Any, images: Array | GpuTensor, classes: int) -> GpuTensor:
+    """Where logits of ``images`` are to go, on the GPU.
+
+    Args:
+        classes: of the engine.
+
+    Raises:
+        UsageError: it is of another shape, or not there, or images are not.
+    """
+    out, wanted = located("out", given), [images.shape[0], classes]
+    if not (isinstance(out, GpuTensor) and isinstance(images, GpuTensor)) or list(out.shape) != wanted:
+        where = "the GPU" if isinstance(out, GpuTensor) else "the host"
+        raise UsageError(
+            f"out: expected float32 {wanted} on the GPU, for images there, got {list(out.shape)} on {where}"
+        )
+    return out
+
+
 def _on_gpu(name: str, interface: dict[str, Any]) -> GpuTensor:
     address, _ = interface["data"]
     shape, kind, strides = tuple(interface["shape"]), interface["typestr"], interface.get("strides")
