@@ -10,7 +10,7 @@
 
 #include "mapped_file.h"
 #include "packnet/pack.h"
-#include "packnet/sidecar.h"
+#include "sidecar.h"
 
 namespace packnet::detail {
 

@@ -1,4 +1,4 @@
-#include "packnet/engine_bank.h"
+#include "engine_bank.h"
 
 #include <algorithm>
 #include <cstring>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "packnet/deltas.h"
-#include "packnet/sidecar.h"
+#include "sidecar.h"
 
 namespace packnet::detail {
 

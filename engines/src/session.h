@@ -1,42 +1,24 @@
 /// @file
-/// What an Engine does around TensorRT: which task it is, who may run when, requests of any size. No TensorRT, no CUDA.
+/// What an Engine does around TensorRT: tasks, contexts, requests of any size. No TensorRT, no CUDA.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "packnet/sidecar.h"
+#include "loaded_plan.h"
+#include "residents.h"
+#include "sidecar.h"
 
 namespace packnet::detail {
 
-/// A plan on the GPU: the little of TensorRT and CUDA that a session needs, and that its tests stand in for.
-class LoadedPlan {
-public:
-    virtual ~LoadedPlan() = default;
-
-    /// Become a task, by its index in the pack; done on return. Nothing else runs on the plan meanwhile.
-    /// @throws Error  it failed, perhaps half way: the plan is of no use any more.
-    virtual void become(int task) = 0;
-
-    /// What one thread needs to run it. Does not outlive the plan.
-    class Context {
-    public:
-        virtual ~Context() = default;
-
-        /// @param images  float32 [count, channels, height, width]; the plan's least <= count <= most.
-        /// @param logits  float32 [count, the plan's classes], complete on return.
-        virtual void infer(const float* images, int count, float* logits) = 0;
-    };
-    virtual std::unique_ptr<Context> make_context() = 0;
-};
-
-/// A task that a session can be.
+/// A task that a session can run.
 struct SessionTask {
     std::string name;
     int index;
@@ -44,13 +26,15 @@ struct SessionTask {
     InputSpec input;                   // at the plan's size
 };
 
-/// Any number of threads may call anything at the same time. As many contexts come to be as threads ever infer at once.
+/// Any number of threads may call anything at the same time. Every request carries its task; which tasks can run at the
+/// same time is the plan's business (LoadedPlan::places).
 class Session {
 public:
     using Loader = std::function<std::unique_ptr<LoadedPlan>()>;
 
-    /// Load the plan. A plan of one task is that task at once; every other one is none yet.
-    Session(Sidecar sidecar, std::vector<SessionTask> tasks, Loader load);
+    /// Load the plan. A plan of one task has that one as its current task at once; every other one has none yet.
+    /// @param most_contexts  that may exist at the same time, 1 or more.
+    Session(Sidecar sidecar, std::vector<SessionTask> tasks, int most_contexts, Loader load);
 
     const Sidecar& sidecar() const noexcept { return sidecar_; }
     const std::vector<SessionTask>& tasks() const noexcept { return tasks_; }
@@ -58,29 +42,60 @@ public:
     /// @throws Error  there is no such task; names those there are.
     const SessionTask& find(std::string_view name) const;
 
-    /// The task it is; empty where it is none.
-    std::string task() const;
+    /// The task of requests that name none; null where there is none.
+    const SessionTask* current() const noexcept { return current_; }
 
-    /// Wait for requests that are running, hold back those that come, switch. If that fails, the session is no task,
-    /// and the next call loads the plan anew.
+    /// Have its weights in place, and make it the current task. The current one again costs nothing.
+    /// @throws Error  no such task; or it failed: then there is no current task.
     void set_task(std::string_view name);
 
-    /// @param images  float32 [count, channels, height, width].
-    /// @return        float32 [count, the task's classes].
-    std::vector<float> infer(const float* images, std::size_t count);
+    /// A context that is somebody's until the object is gone; then it is the next one's. For one thread at a time.
+    class Lent {
+    public:
+        Lent(Session& session, bool may_wait);
+        ~Lent();
+        Lent(const Lent&) = delete;
+        Lent& operator=(const Lent&) = delete;
+
+        /// Run images of a task, as many as there are.
+        /// @param logits  float32 [count, the task's classes].
+        /// @param room    numbers that `logits` has room for.
+        void infer(const SessionTask& task, const float* images, std::size_t count, float* logits, std::size_t room);
+
+        /// Enqueue one batch on the caller's stream; images and logits lie on the GPU.
+        /// @param logits  float32 [count, the plan's classes].
+        /// @param room    numbers that `logits` has room for.
+        void enqueue(const SessionTask& task, const float* images, std::size_t count, float* logits, std::size_t room,
+                     void* stream);
+
+    private:
+        template <typename Work>
+        void run(const SessionTask& task, const Work& work);
+
+        Session& session_;
+        const bool waited_;  // it may have: others may wait for it in turn
+        std::size_t number_;
+        std::atomic<bool> busy_{false};
+    };
+
+    /// Lent::infer on a context of its own, for which it may have to wait.
+    void infer(const SessionTask& task, const float* images, std::size_t count, float* logits, std::size_t room);
 
 private:
-    std::unique_ptr<LoadedPlan::Context> take_context();
+    void fill(int place, int task);
 
     const Sidecar sidecar_;
     const std::vector<SessionTask> tasks_;
+    const std::size_t most_contexts_;
     const Loader load_;
-    std::mutex turnstile_;             // whoever wants either lock passes here, so that a switch is not starved
-    mutable std::shared_mutex guard_;  // requests share it, a switch has it alone; for the two below
-    std::unique_ptr<LoadedPlan> plan_;
-    const SessionTask* task_ = nullptr;
-    std::mutex pool_mutex_;
-    std::vector<std::unique_ptr<LoadedPlan::Context>> idle_;  // gone before the plan
+    std::atomic<const SessionTask*> current_{nullptr};
+    std::unique_ptr<LoadedPlan> plan_;      // null after a fill that spoiled it
+    std::unique_ptr<Residents> residents_;  // null where all tasks lie in the plan
+    std::mutex contexts_mutex_;
+    std::condition_variable returned_;
+    std::vector<std::unique_ptr<LoadedPlan::Context>> contexts_;  // by number; gone before the plan
+    std::vector<std::size_t> free_;                               // numbers; the last one is the next to be lent
+    std::size_t lent_to_requests_ = 0;                            // that will come back by themselves
 };
 
 }  // namespace packnet::detail

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "packnet/sidecar.h"
+#include "sidecar.h"
 
 namespace packnet::detail {
 

@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
     for (const Test& test : all_tests()) {
         if (argc > 1 && !std::strstr(test.name, argv[1])) continue;
         std::printf("%s\n", test.name);
+        std::fflush(stdout);  // of a program that aborts, too
         try {
             test.run();
         } catch (const std::exception& error) {

@@ -8,8 +8,8 @@
 #include <iostream>
 #include <map>
 
+#include "engine_bank.h"
 #include "golden.h"
-#include "packnet/engine_bank.h"
 #include "sha256.h"
 
 namespace {

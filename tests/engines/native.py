@@ -48,13 +48,13 @@ class Toolchain:
             raise AssertionError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout[-8000:]}")
         return done.stdout
 
-    def build(self, preset: str, *options: str) -> Path:
+    def build(self, preset: str, *options: str, targets: Sequence[str] = ("all",)) -> Path:
         """Configure and build a preset; returns its folder. Tests side by side build it one after the other."""
         BUILD.mkdir(parents=True, exist_ok=True)
         with (BUILD / f"{preset}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.run(self.cmake, "--preset", preset, *self.options, *options)
-            self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2")
+            self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2", "--target", *targets)
         return BUILD / preset
 
 

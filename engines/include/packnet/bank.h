@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "packnet/api.h"
 #include "packnet/deltas.h"
 
 namespace packnet {
@@ -15,7 +16,7 @@ namespace packnet {
 /// All owned weights of tasks 1..tasks(); free ones are exactly 0. Takes five bytes a weight.
 ///
 /// Immutable: any number of threads may use one object at the same time, each with its own output.
-class Bank {
+class PACKNET_API Bank {
 public:
     /// Decode all tasks of `deltas`, which is not needed afterwards.
     /// @param threads  how many to decode with; 0 for one per processor.

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "packnet/api.h"
 #include "packnet/pack.h"
 
 namespace packnet {
@@ -38,7 +39,7 @@ struct TaskContent {
 /// Immutable: any number of threads may use one object at the same time, each with its own output. The files stay
 /// mapped while it lives. Writers of packs never change a file in place; if something else cuts one short meanwhile,
 /// the system stops the process (SIGBUS), as with every mapped file.
-class Deltas {
+class PACKNET_API Deltas {
 public:
     /// @param through  the last task to read; -1 for all of the pack's.
     /// @param threads  how many to hash with; 0 for one per processor.

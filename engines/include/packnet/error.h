@@ -1,9 +1,11 @@
 /// @file
-/// The one exception type of this library, and a kind of it for faults of the machine.
+/// The one exception type of this library, and the kinds of it that a caller may want to tell apart.
 #pragma once
 
 #include <stdexcept>
 #include <string>
+
+#include "packnet/api.h"
 
 namespace packnet {
 
@@ -11,7 +13,7 @@ namespace packnet {
 ///
 /// `what()` is one line: file, subject, expected, got, and what to do next where that is known. Text that comes from
 /// a file is escaped and cut, so that a hostile pack can neither split the line nor command a terminal.
-class Error : public std::runtime_error {
+class PACKNET_API Error : public std::runtime_error {
 public:
     /// @param file      the file or folder at fault; empty for a wrong argument.
     /// @param subject   the field, tensor or condition.
@@ -33,7 +35,13 @@ private:
 
 /// The machine lacks something: a GPU, its driver, memory, the TensorRT that a plan needs. `got()` is the last thing
 /// that CUDA or TensorRT said, where one of them failed.
-class EnvironmentFault : public Error {
+class PACKNET_API EnvironmentFault : public Error {
+public:
+    using Error::Error;
+};
+
+/// An engine gives other logits than its pack.
+class PACKNET_API CheckFailed : public Error {
 public:
     using Error::Error;
 };

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "packnet/api.h"
+
 namespace packnet {
 
 inline constexpr int kProbeImages = 4;
@@ -20,13 +22,13 @@ enum class Framing {
     pad,    // as large as fits, the rest filled evenly on both sides
 };
 
-const char* name_of(Framing framing) noexcept;
+PACKNET_API const char* name_of(Framing framing) noexcept;
 
 /// How an image becomes the input of a network, of a pack or of one of its tasks: RGB (3) or grey (1), channels first.
 ///
 /// In this order: cut to its bounding box, turned upright, framed, then `(pixel / 255 - mean) / stddev` taken per
 /// channel, in float32. The shape is the network's and all tasks'; the rest may be a task's own.
-struct InputSpec {
+struct PACKNET_API InputSpec {
     int channels, height, width;  // width and height in pixels
     std::vector<float> mean;      // [channels], of pixels scaled to 0..1
     std::vector<float> stddev;    // [channels]
@@ -49,12 +51,12 @@ struct InputSpec {
 /// The network's input for `images` images.
 /// @param pixels  uint8 [images, channels, height, width].
 /// @param out     float32 of the same shape; the caller's memory. Equal to the Python package's by the bit.
-void normalise(const InputSpec& spec, const std::uint8_t* pixels, std::size_t images, float* out);
+PACKNET_API void normalise(const InputSpec& spec, const std::uint8_t* pixels, std::size_t images, float* out);
 
 /// The probe images: uint8 [kProbeImages, channels, height, width], made from integers alone.
-std::vector<std::uint8_t> probe_pixels(const InputSpec& spec);
+PACKNET_API std::vector<std::uint8_t> probe_pixels(const InputSpec& spec);
 
 /// The normalised probe batch: float32 [kProbeImages, channels, height, width].
-std::vector<float> probe_batch(const InputSpec& spec);
+PACKNET_API std::vector<float> probe_batch(const InputSpec& spec);
 
 }  // namespace packnet

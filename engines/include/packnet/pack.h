@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "packnet/api.h"
 #include "packnet/error.h"
 #include "packnet/input.h"
 
@@ -27,7 +28,7 @@ struct Parameter {
 };
 
 /// One task as pack.json lists it.
-struct TaskEntry {
+struct PACKNET_API TaskEntry {
     std::string name;
     int index;             // 1, 2, ... in the order of training
     std::int64_t classes;  // how many
@@ -40,7 +41,7 @@ struct TaskEntry {
 
 /// One pack directory as its pack.json was when it was opened. A snapshot: growing the pack never changes a file
 /// that it names. A plain value; any number of threads may read it.
-struct Pack {
+struct PACKNET_API Pack {
     std::filesystem::path path;
     InputSpec input;                    // of every task that has none of its own (TaskContent)
     std::string graph_sha256;           // of graph.onnx
@@ -53,10 +54,10 @@ struct Pack {
 
 /// Open a pack; reads pack.json and nothing else.
 /// @throws Error  not a pack, or its pack.json is damaged, of another version, or contradicts itself.
-Pack open_pack(const std::filesystem::path& path);
+PACKNET_API Pack open_pack(const std::filesystem::path& path);
 
 /// The serialised ONNX graph, its hash checked.
 /// @throws Error  missing or damaged.
-std::vector<std::byte> read_graph(const Pack& pack);
+PACKNET_API std::vector<std::byte> read_graph(const Pack& pack);
 
 }  // namespace packnet

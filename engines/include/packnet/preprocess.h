@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "packnet/api.h"
 #include "packnet/error.h"
 #include "packnet/input.h"
 
@@ -26,11 +27,11 @@ struct Picture {
 /// set, the network was trained on pictures cut to a bounding box: cutting them so is the caller's.
 /// @return        uint8 [spec.channels, spec.height, spec.width].
 /// @throws Error  a size is not in 1..2^20, there are not 1 or 3 channels, or the orientation is not in 1..8.
-std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture);
+PACKNET_API std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture);
 
 /// How a JPEG file is to be turned, 1..8 in EXIF's numbering; 1 for another file, and where it says nothing that can be
 /// read. Decoders of pictures leave that to the application, phones leave it to the decoder.
 /// @param file    the file's content; `size` bytes.
-int exif_orientation(const void* file, std::size_t size) noexcept;
+PACKNET_API int exif_orientation(const void* file, std::size_t size) noexcept;
 
 }  // namespace packnet

@@ -1,6 +1,6 @@
 /// @file
-/// The little of CUDA's runtime that engines need: memory and streams that free themselves, errors that say what
-/// failed.
+/// The little of CUDA's runtime that engines need: memory, streams and events that free themselves, errors that say
+/// what failed.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,6 +15,19 @@ namespace packnet::detail {
 
 /// @throws EnvironmentFault  `code` is not success; with CUDA's message.
 void check_cuda(cudaError_t code, const char* what);
+
+/// Makes a GPU the calling thread's while it lives, and the one of before again after that.
+class OnDevice {
+public:
+    explicit OnDevice(int device);
+    ~OnDevice();
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+
+private:
+    int before_ = 0;
+    bool changed_ = false;
+};
 
 /// Bytes of one kind of memory.
 template <cudaError_t (*allocate)(void**, std::size_t), cudaError_t (*release)(void*)>
@@ -31,7 +44,6 @@ public:
         return *this;
     }
 
-    void* get() const noexcept { return data_; }
     template <typename T>
     T* as() const noexcept {
         return static_cast<T*>(data_);
@@ -43,6 +55,30 @@ private:
 
 using DeviceMemory = CudaMemory<cudaMalloc, cudaFree>;          // on the GPU
 using PinnedMemory = CudaMemory<cudaMallocHost, cudaFreeHost>;  // page-locked, on the host
+
+/// A point in a stream that others wait for. One that was never recorded has been reached.
+class Event {
+public:
+    Event() { check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "a CUDA event"); }
+    ~Event() { cudaEventDestroy(event_); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+
+    void record(cudaStream_t stream) { check_cuda(cudaEventRecord(event_, stream), "recording an event"); }
+
+    /// What is enqueued on `stream` from now on begins after this.
+    void hold_back(cudaStream_t stream) const {
+        check_cuda(cudaStreamWaitEvent(stream, event_, 0), "waiting for an event");
+    }
+
+    void wait() const { check_cuda(cudaEventSynchronize(event_), "work on the GPU"); }
+
+    /// wait() for destructors.
+    void wait_quietly() const noexcept { cudaEventSynchronize(event_); }
+
+private:
+    cudaEvent_t event_ = nullptr;
+};
 
 /// A queue of work on the GPU.
 class Stream {
@@ -63,13 +99,14 @@ private:
     cudaStream_t stream_ = nullptr;
 };
 
-/// The GPU that CUDA lists first.
+/// A GPU.
 struct CudaDevice {
     std::string name;
     std::string compute_capability;  // "8.6"
 };
 
-/// @throws EnvironmentFault  there is none, or no driver to reach it with.
-CudaDevice first_gpu();
+/// @param index  in CUDA's order.
+/// @throws EnvironmentFault  there is no such GPU, or no driver to reach it with.
+CudaDevice gpu_of(int index);
 
 }  // namespace packnet::detail

@@ -1,27 +1,21 @@
-#include "packnet/engine.h"
+#include "engine.h"
 
+#include <cmath>
 #include <utility>
 
 #include "check_plan.h"
 #include "cuda.h"
+#include "difference.h"
 #include "packnet/deltas.h"
 #include "plan.h"
-#include "session.h"
 #include "tensorrt.h"
 
-namespace packnet {
+namespace packnet::detail {
 namespace {
 
-using detail::LoadedPlan;
-
-detail::Machine this_machine() {
-    const detail::CudaDevice gpu = detail::first_gpu();
-    return {detail::tensorrt_flavour(), detail::tensorrt_version(), gpu.name, gpu.compute_capability};
-}
-
-/// The tasks that a plan can become: all of the pack where weights are given to it, else those that are in it.
-std::vector<detail::SessionTask> tasks_of(const Sidecar& sidecar, const Pack& pack, const Deltas& deltas) {
-    std::vector<detail::SessionTask> tasks;
+/// The tasks that a plan can run: all of the pack where weights are given to it, else those that are in it.
+std::vector<SessionTask> tasks_of(const Sidecar& sidecar, const Pack& pack, const Deltas& deltas) {
+    std::vector<SessionTask> tasks;
     const InputSpec& plans = sidecar.input;
     const auto add = [&](const auto& task) {
         TaskContent content = deltas.content(task.index);
@@ -37,58 +31,97 @@ std::vector<detail::SessionTask> tasks_of(const Sidecar& sidecar, const Pack& pa
     return tasks;
 }
 
-std::unique_ptr<LoadedPlan> load(const std::filesystem::path& plan, const Sidecar& sidecar, const Deltas& deltas,
-                                 unsigned threads) {
-    const detail::MappedFile file = detail::open_plan(plan, sidecar);
-    detail::check_machine(plan, sidecar, this_machine());
-    try {
-        return detail::load_plan(plan.string(), file.bytes(), sidecar, deltas, threads);
-    } catch (const EnvironmentFault&) {
-        throw;
-    } catch (const Error& error) {
-        if (!error.file().empty()) throw;
-        throw Error(plan.string(), error.subject(), error.expected(), error.got(), error.next());
+int in_range(const char* option, std::int64_t least, std::int64_t most, std::int64_t given) {
+    if (given < least || given > most) {
+        throw Error({}, std::string("option ") + option, std::to_string(least) + ".." + std::to_string(most),
+                    std::to_string(given));
     }
+    return static_cast<int>(given);
 }
+
+PlanOptions plan_options(const packnet_options& options) {
+    return {static_cast<packnet_bank>(in_range("bank", PACKNET_BANK_ANYWHERE, PACKNET_BANK_HOST, options.bank)),
+            in_range("resident", 1, kMaxTasks, options.resident), options.cuda_graphs != 0, options.threads};
+}
+
+constexpr int kMostContexts = 1024;
 
 }  // namespace
 
-struct Engine::Content {
-    detail::Session session;
+struct Engine::Files {
+    std::filesystem::path plan;
+    Sidecar sidecar;
+    Pack pack;
+    Deltas deltas;
+    PlanOptions options;
+    int device;
+
+    std::unique_ptr<LoadedPlan> load() const {
+        const MappedFile file = open_plan(plan, sidecar);
+        const CudaDevice gpu = gpu_of(device);
+        check_machine(plan, sidecar, {tensorrt_flavour(), tensorrt_version(), gpu.name, gpu.compute_capability});
+        const OnDevice here(device);
+        try {
+            return load_plan(plan.string(), file.bytes(), sidecar, deltas, options);
+        } catch (const EnvironmentFault&) {
+            throw;
+        } catch (const Error& error) {
+            if (!error.file().empty()) throw;
+            throw Error(plan.string(), error.subject(), error.expected(), error.got(), error.next());
+        }
+    }
 };
 
-Engine::Engine(const std::filesystem::path& plan, const Pack& pack, unsigned threads) {
-    const Sidecar sidecar = read_sidecar(plan);
-    detail::check_pack(plan, sidecar, pack);
-    const auto deltas = std::make_shared<const Deltas>(pack, -1, threads);  // kept: the plan may have to be loaded anew
-    content_.reset(new Content{{sidecar, tasks_of(sidecar, pack, *deltas),
-                                [plan, sidecar, deltas, threads] { return load(plan, sidecar, *deltas, threads); }}});
+Engine::Engine(const std::filesystem::path& plan, const std::filesystem::path& pack_path,
+               const packnet_options& options)
+    : device_(options.device) {
+    const PlanOptions of_plan = plan_options(options);
+    const int contexts = in_range("contexts", 1, kMostContexts, options.contexts);
+    Sidecar sidecar = read_sidecar(plan);
+    Pack pack = open_pack(pack_path);
+    check_pack(plan, sidecar, pack);
+    Deltas deltas(pack, -1, options.threads);
+    files_ = std::make_shared<const Files>(
+        Files{plan, std::move(sidecar), std::move(pack), std::move(deltas), of_plan, device_});
+    session_ = std::make_unique<Session>(files_->sidecar, tasks_of(files_->sidecar, files_->pack, files_->deltas),
+                                         contexts, [files = files_] { return files->load(); });
 }
 
-Engine::~Engine() = default;
-Engine::Engine(Engine&&) noexcept = default;
-Engine& Engine::operator=(Engine&&) noexcept = default;
-
-const Sidecar& Engine::sidecar() const noexcept { return content_->session.sidecar(); }
-
-const InputSpec& Engine::input(std::string_view task) const { return content_->session.find(task).input; }
-
-std::vector<std::string> Engine::tasks() const {
-    std::vector<std::string> names;
-    for (const detail::SessionTask& task : content_->session.tasks()) names.push_back(task.name);
-    return names;
+Engine::~Engine() {
+    try {
+        const OnDevice here(device_);
+        session_.reset();
+    } catch (...) {
+        session_.reset();  // the GPU is gone; so is what lay there
+    }
 }
 
-const std::vector<std::string>& Engine::class_names(std::string_view task) const {
-    return content_->session.find(task).classes;
+const SessionTask& Engine::task(const char* name) const {
+    if (name) return session_->find(name);
+    const SessionTask* const current = session_->current();
+    if (!current) throw Error({}, "engine", "a task, set or named", "none yet, or none since a switch failed");
+    return *current;
 }
 
-std::string Engine::task() const { return content_->session.task(); }
-
-void Engine::set_task(std::string_view name) { content_->session.set_task(name); }
-
-std::vector<float> Engine::infer(const float* images, std::size_t count) {
-    return content_->session.infer(images, count);
+packnet_difference Engine::check(const SessionTask& task) {
+    const Sidecar& sidecar = session_->sidecar();
+    const InputSpec& probes = files_->pack.input;
+    if (probes.height != sidecar.input.height || probes.width != sidecar.input.width) {
+        throw Error(files_->plan.string(), "size of the images, for a check", "the pack's, whose logits are known",
+                    "another", "check it in Python: packnet verify --plan");
+    }
+    const std::vector<float> images = probe_batch(probes);
+    const Tensor expected = files_->deltas.content(task.index).probe_logits;
+    std::vector<float> got(expected.values.size());
+    session_->infer(task, images.data(), kProbeImages, got.data(), got.size());
+    const packnet_difference difference = difference_of(got, expected.values, sidecar.precision);
+    if (!(difference.largest <= difference.allowed)) {
+        throw CheckFailed(files_->plan.string(), "logits of task " + task.name,
+                          "those of the pack, within " + std::to_string(difference.allowed),
+                          std::to_string(difference.largest) + " beside them",
+                          "do not use the plan: build it with another --switch");
+    }
+    return difference;
 }
 
-}  // namespace packnet
+}  // namespace packnet::detail

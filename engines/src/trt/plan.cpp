@@ -1,189 +1,189 @@
 #include "plan.h"
 
-#include <map>
+#include <algorithm>
+#include <mutex>
 #include <set>
 
+#include "context.h"
 #include "cuda.h"
+#include "switcher.h"
 #include "tensorrt.h"
+#include "tensors.h"
 #include "text.h"
-#include "weights.h"
+#include "weight_buffer.h"
 
 namespace packnet::detail {
 namespace {
 
 namespace trt = nvinfer1;
 
-constexpr const char* kImages = "images";
-constexpr const char* kLogits = "logits";
-constexpr const char* kTask = "task";
-constexpr const char* kBuildAgain = "build the plan again";
-
-trt::DataType type_of(Precision precision) {
-    return precision == Precision::fp32   ? trt::DataType::kFLOAT
-           : precision == Precision::fp16 ? trt::DataType::kHALF
-                                          : trt::DataType::kBF16;
-}
-
-/// What a plan's contexts are bound to beside images and logits, by the input's name.
-using Bindings = std::map<std::string, void*>;
-
-class TensorRtContext : public LoadedPlan::Context {
+/// A plan with all its tasks in it: of one task for good, or with a selector.
+class TensorRtPlan : public LoadedPlan, public Plan {
 public:
-    TensorRtContext(const std::string& name, const Sidecar& sidecar, TensorRtLog& log, trt::ICudaEngine& engine,
-                    const Bindings& bindings)
-        : name_(name), sidecar_(sidecar), log_(log), context_(engine.createExecutionContext()) {
-        log_.check(context_ != nullptr, name_, "an execution context");
-        const auto most = static_cast<std::size_t>(sidecar.batch.most);
-        images_ = DeviceMemory(most * sidecar.input.image_size() * sizeof(float), "memory for images");
-        logits_ = DeviceMemory(most * static_cast<std::size_t>(sidecar.classes) * sizeof(float), "memory for logits");
-        bind(kImages, images_.get());
-        bind(kLogits, logits_.get());
-        for (const auto& [input, address] : bindings) bind(input.c_str(), address);
-    }
-
-    void infer(const float* images, int count, float* logits) override {
-        const InputSpec& input = sidecar_.input;
-        const auto number = static_cast<std::size_t>(count);
-        const trt::Dims64 shape{4, {count, input.channels, input.height, input.width}};
-        log_.check(context_->setInputShape(kImages, shape), name_, "the shape of the images");
-        stream_.copy(images_.get(), images, number * input.image_size() * sizeof(float));
-        log_.check(context_->enqueueV3(stream_.get()), name_, "inference");
-        stream_.copy(logits, logits_.get(), number * static_cast<std::size_t>(sidecar_.classes) * sizeof(float));
-        stream_.wait();
-    }
-
-private:
-    void bind(const char* tensor, void* address) {
-        log_.check(context_->setTensorAddress(tensor, address), name_, "the address of an input or output");
-    }
-
-    const std::string& name_;
-    const Sidecar& sidecar_;
-    TensorRtLog& log_;
-    Stream stream_;
-    DeviceMemory images_, logits_;
-    std::unique_ptr<trt::IExecutionContext> context_;  // gone before what it is bound to
-};
-
-class TensorRtPlan : public LoadedPlan {
-public:
-    TensorRtPlan(const std::string& name, Bytes plan, const Sidecar& sidecar)
-        : name_(name), sidecar_(sidecar), runtime_(trt::createInferRuntime(log_)) {
+    TensorRtPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, const PlanOptions& options)
+        : name_(name),
+          sidecar_(sidecar),
+          records_(options.records),
+          log_(TensorRtLog::instance()),
+          runtime_(trt::createInferRuntime(log_)) {
         log_.check(runtime_ != nullptr, name_, "its runtime");
         engine_.reset(runtime_->deserializeCudaEngine(plan.data, plan.size));
         log_.check(engine_ != nullptr, name_, "reading the plan");
+        check_tensors(name_, *engine_, sidecar_);
     }
 
-    void become(int task) override { switch_to(task, stream_); }
+    int places() const override { return 0; }
+    void fill(int, int) override {}
+    void finish(int) override {}
+    bool spoiled_by_failure() const override { return false; }
+    std::unique_ptr<Context> make_context() override { return make_tensorrt_context(*this); }
 
-    std::unique_ptr<Context> make_context() override {
-        return std::make_unique<TensorRtContext>(name_, sidecar_, log_, *engine_, bindings_);
+    const std::string& name() const override { return name_; }
+    const Sidecar& sidecar() const override { return sidecar_; }
+    trt::ICudaEngine& engine() override { return *engine_; }
+    bool records() const override { return records_; }
+    std::vector<std::pair<const char*, void*>> bindings(const Batch&) const override { return {}; }
+    std::uint64_t version() const override { return 0; }
+    void hold_back(int, cudaStream_t) override {}
+    void add_use(int, std::shared_ptr<Event>) override {}
+
+protected:
+    const std::string name_;
+    const Sidecar sidecar_;
+    const bool records_;
+    TensorRtLog& log_;
+    std::unique_ptr<trt::IRuntime> runtime_;
+    std::unique_ptr<trt::ICudaEngine> engine_;
+};
+
+/// The task is an input, int32 [1]: every index lies ready on the GPU, so that a request has nothing to write.
+class SelectorPlan : public TensorRtPlan {
+public:
+    SelectorPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, const PlanOptions& options)
+        : TensorRtPlan(name, plan, sidecar, options),
+          indices_((kMaxTasks + 1) * WeightBuffer::kAlignment, "memory for the tasks") {
+        const Stream stream;
+        for (std::int32_t task = 1; task <= kMaxTasks; ++task) stream.copy(index_of(task), &task, sizeof task);
+        stream.wait();
+    }
+
+    std::vector<std::pair<const char*, void*>> bindings(const Batch& batch) const override {
+        return {{kTask, index_of(batch.task)}};
+    }
+
+private:
+    void* index_of(int task) const {
+        return indices_.as<std::byte>() + static_cast<std::size_t>(task) * WeightBuffer::kAlignment;
+    }
+
+    DeviceMemory indices_;
+};
+
+/// What `bind` and `refit` have in common: places on the GPU that a task's weights are written into.
+class SwitchedPlan : public TensorRtPlan {
+public:
+    SwitchedPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, const PlanOptions& options,
+                 EngineBank bank, int places)
+        : TensorRtPlan(name, plan, sidecar, options), switcher_(make_switcher(std::move(bank), options.bank, stream_)) {
+        for (int i = 0; i < places; ++i) places_.push_back(std::make_unique<Place>(sidecar_.weights));
+    }
+
+    ~SwitchedPlan() override { cudaStreamSynchronize(stream_.get()); }
+
+    int places() const override { return static_cast<int>(places_.size()); }
+    void finish(int place) override { at(place).filled.wait(); }
+
+    void hold_back(int place, cudaStream_t stream) override { at(place).filled.hold_back(stream); }
+
+    void add_use(int place, std::shared_ptr<Event> done) override {
+        const std::lock_guard<std::mutex> lock(uses_mutex_);
+        auto& uses = at(place).uses;
+        if (std::find(uses.begin(), uses.end(), done) == uses.end()) uses.push_back(std::move(done));
     }
 
 protected:
-    /// Hold the engine's inputs and outputs against what the plan is to be bound to.
-    void check_tensors(const std::map<std::string, trt::DataType>& expected) {
-        std::set<std::string> found;
-        for (std::int32_t i = 0; i < engine_->getNbIOTensors(); ++i) {
-            const char* name = engine_->getIOTensorName(i);
-            const auto known = expected.find(name);
-            if (known == expected.end() || known->second != engine_->getTensorDataType(name)) {
-                throw Error(name_, "input or output " + in_quotes(name),
-                            known == expected.end() ? "no such one" : "another type", "it", kBuildAgain);
-            }
-            found.insert(name);
-        }
-        for (const auto& [name, type] : expected) {
-            if (!found.count(name))
-                throw Error(name_, "input or output " + in_quotes(name), "there", "none", kBuildAgain);
-        }
+    struct Place {
+        explicit Place(const std::vector<SwitchedWeight>& weights) : buffer(weights) {}
+        WeightBuffer buffer;
+        Event filled;
+        std::vector<std::shared_ptr<Event>> uses;  // since then, by contexts: what a fill has to wait for
+    };
+
+    Place& at(int place) { return *places_[static_cast<std::size_t>(place)]; }
+    const Place& at(int place) const { return *places_[static_cast<std::size_t>(place)]; }
+
+    std::vector<std::shared_ptr<Event>> take_uses(int place) {
+        const std::lock_guard<std::mutex> lock(uses_mutex_);
+        return std::exchange(at(place).uses, {});
     }
 
-    virtual void switch_to(int task, const Stream& stream) = 0;
-
-    const std::string name_;
-    const Sidecar sidecar_;
-    TensorRtLog log_;
-    Stream stream_;
-    std::unique_ptr<trt::IRuntime> runtime_;
-    std::unique_ptr<trt::ICudaEngine> engine_;
-    Bindings bindings_;
-};
-
-std::map<std::string, trt::DataType> images_and_logits() {
-    return {{kImages, trt::DataType::kFLOAT}, {kLogits, trt::DataType::kFLOAT}};
-}
-
-/// One task for good.
-class FixedPlan : public TensorRtPlan {
-public:
-    FixedPlan(const std::string& name, Bytes plan, const Sidecar& sidecar) : TensorRtPlan(name, plan, sidecar) {
-        check_tensors(images_and_logits());
+    /// Enqueue a task's weights; fill_mutex_ is held.
+    void write(Place& place, int task) {
+        place.buffer.task = 0;
+        switcher_->enqueue(place.buffer, task, stream_);
+        place.filled.record(stream_.get());
+        place.buffer.task = task;
     }
+
+    Stream stream_;  // of fills
+    std::mutex fill_mutex_;
 
 private:
-    void switch_to(int, const Stream&) override {}
+    std::mutex uses_mutex_;
+    std::unique_ptr<Switcher> switcher_;
+    std::vector<std::unique_ptr<Place>> places_;
 };
 
-/// The task is an input, int32 [1].
-class SelectorPlan : public TensorRtPlan {
+/// Weights are inputs: each place has a buffer of its own, and a request reads its place's.
+class BindPlan : public SwitchedPlan {
 public:
-    SelectorPlan(const std::string& name, Bytes plan, const Sidecar& sidecar)
-        : TensorRtPlan(name, plan, sidecar), task_(sizeof(std::int32_t), "memory for the task") {
-        auto expected = images_and_logits();
-        expected[kTask] = trt::DataType::kINT32;
-        check_tensors(expected);
-        bindings_[kTask] = task_.get();
+    BindPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, const PlanOptions& options, EngineBank bank)
+        : SwitchedPlan(name, plan, sidecar, options, std::move(bank), options.resident) {}
+
+    void fill(int place, int task) override {
+        const std::lock_guard<std::mutex> lock(fill_mutex_);
+        for (const std::shared_ptr<Event>& use : take_uses(place)) use->hold_back(stream_.get());
+        write(at(place), task);
     }
 
-private:
-    void switch_to(int task, const Stream& stream) override {
-        const std::int32_t index = task;
-        stream.copy(task_.get(), &index, sizeof index);
-        stream.wait();
+    std::vector<std::pair<const char*, void*>> bindings(const Batch& batch) const override {
+        std::vector<std::pair<const char*, void*>> all;
+        const auto& addresses = at(batch.place).buffer.addresses();
+        for (std::size_t i = 0; i < addresses.size(); ++i)
+            all.emplace_back(sidecar_.weights[i].name.c_str(), addresses[i]);
+        return all;
     }
-
-    DeviceMemory task_;
-};
-
-/// Weights are inputs, bound for good to a buffer that is written anew for each task.
-class BindPlan : public TensorRtPlan {
-public:
-    BindPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, EngineBank bank)
-        : TensorRtPlan(name, plan, sidecar), buffer_(std::move(bank), stream_) {
-        auto expected = images_and_logits();
-        for (std::size_t i = 0; i < buffer_.weights().size(); ++i) {
-            expected[buffer_.weights()[i].name] = type_of(sidecar.precision);
-            bindings_[buffer_.weights()[i].name] = buffer_.addresses()[i];
-        }
-        check_tensors(expected);
-    }
-
-private:
-    void switch_to(int task, const Stream& stream) override {
-        buffer_.fill(task, stream);
-        stream.wait();
-    }
-
-    WeightBuffer buffer_;
 };
 
 /// Weights are replaced: the refitter knows the buffer's addresses, and reads them anew for each task.
-class RefitPlan : public TensorRtPlan {
+class RefitPlan : public SwitchedPlan {
 public:
-    RefitPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, EngineBank bank, unsigned threads)
-        : TensorRtPlan(name, plan, sidecar), buffer_(std::move(bank), stream_) {
-        check_tensors(images_and_logits());
+    RefitPlan(const std::string& name, Bytes plan, const Sidecar& sidecar, const PlanOptions& options, EngineBank bank)
+        : SwitchedPlan(name, plan, sidecar, options, std::move(bank), 1) {
         if (!engine_->isRefittable())
             throw Error(name_, "plan", "one that can be refitted", "one that cannot", kBuildAgain);
         refitter_.reset(trt::createInferRefitter(*engine_, log_));
         log_.check(refitter_ != nullptr, name_, "a refitter");
-        if (threads) log_.check(refitter_->setMaxThreads(static_cast<std::int32_t>(threads)), name_, "its threads");
+        if (options.threads)
+            log_.check(refitter_->setMaxThreads(static_cast<std::int32_t>(options.threads)), name_, "its threads");
         check_names();
-        for (std::size_t i = 0; i < buffer_.weights().size(); ++i) give(buffer_.weights()[i], buffer_.addresses()[i]);
+        for (std::size_t i = 0; i < sidecar_.weights.size(); ++i)
+            give(sidecar_.weights[i], at(0).buffer.addresses()[i]);
         if (const std::int32_t missing = refitter_->getMissingWeights(0, nullptr)) {
             throw Error(name_, "weights that the engine still misses", "none", std::to_string(missing), kBuildAgain);
         }
+    }
+
+    bool spoiled_by_failure() const override { return true; }
+    std::uint64_t version() const override { return version_; }
+
+    void fill(int place, int task) override {
+        const std::lock_guard<std::mutex> lock(fill_mutex_);
+        for (const std::shared_ptr<Event>& use : take_uses(place)) use->wait();
+        write(at(place), task);
+        log_.check(refitter_->refitCudaEngineAsync(stream_.get()), name_, "refitting the engine");
+        stream_.wait();
+        ++version_;
     }
 
 private:
@@ -193,7 +193,7 @@ private:
         std::vector<const char*> names(static_cast<std::size_t>(count));
         refitter_->getAllWeights(count, names.data());
         std::set<std::string> known;
-        for (const SwitchedWeight& weight : buffer_.weights()) known.insert(weight.name);
+        for (const SwitchedWeight& weight : sidecar_.weights) known.insert(weight.name);
         for (const char* name : names) {
             if (!known.erase(name))
                 throw Error(name_, "refittable weight " + in_quotes(name), "in the sidecar", "none", kBuildAgain);
@@ -217,27 +217,23 @@ private:
                    "giving a weight");
     }
 
-    void switch_to(int task, const Stream& stream) override {
-        buffer_.fill(task, stream);
-        log_.check(refitter_->refitCudaEngineAsync(stream.get()), name_, "refitting the engine");
-        stream.wait();
-    }
-
-    WeightBuffer buffer_;
     std::unique_ptr<trt::IRefitter> refitter_;  // gone before the buffer and the engine
+    std::uint64_t version_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<LoadedPlan> load_plan(const std::string& name, Bytes plan, const Sidecar& sidecar, const Deltas& deltas,
-                                      unsigned threads) {
+                                      const PlanOptions& options) {
     switch (sidecar.mode) {
-        case Switch::none: return std::make_unique<FixedPlan>(name, plan, sidecar);
-        case Switch::selector: return std::make_unique<SelectorPlan>(name, plan, sidecar);
-        case Switch::bind: return std::make_unique<BindPlan>(name, plan, sidecar, EngineBank(deltas, sidecar, threads));
+        case Switch::none: return std::make_unique<TensorRtPlan>(name, plan, sidecar, options);
+        case Switch::selector: return std::make_unique<SelectorPlan>(name, plan, sidecar, options);
+        case Switch::bind:
         case Switch::refit: break;
     }
-    return std::make_unique<RefitPlan>(name, plan, sidecar, EngineBank(deltas, sidecar, threads), threads);
+    EngineBank bank(deltas, sidecar, options.threads);
+    if (sidecar.mode == Switch::bind) return std::make_unique<BindPlan>(name, plan, sidecar, options, std::move(bank));
+    return std::make_unique<RefitPlan>(name, plan, sidecar, options, std::move(bank));
 }
 
 }  // namespace packnet::detail

@@ -1,7 +1,5 @@
 /// @file
 /// The weight bank as an engine takes it: in the engine's type, normalisation apart. No GPU is needed for it.
-///
-/// Engine (engine.h) uses it; whoever drives TensorRT, or another runtime, by other means may use it alone.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +9,7 @@
 #include <vector>
 
 #include "packnet/deltas.h"
-#include "packnet/sidecar.h"
+#include "sidecar.h"
 
 namespace packnet {
 

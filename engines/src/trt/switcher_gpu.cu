@@ -1,7 +1,7 @@
 // Masking on the GPU: the bank and its ranks lie there, and a switch is one launch for each weight.
 
 #include "../mask.cu"
-#include "weights.h"
+#include "switcher.h"
 
 namespace packnet::detail {
 namespace {
@@ -10,26 +10,30 @@ constexpr unsigned kThreads = 256;  // of a block
 
 unsigned blocks(std::size_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
-class GpuMasking : public Masking {
+class GpuSwitcher : public Switcher {
 public:
-    GpuMasking(EngineBank& bank, const Stream& stream) : bank_(bank) {
-        for (std::size_t i = 0; i < bank.weights().size(); ++i) {
-            const SwitchedWeight& weight = bank.weights()[i];
+    GpuSwitcher(EngineBank bank, const Stream& stream) : bank_(std::move(bank)) {
+        for (std::size_t i = 0; i < bank_.weights().size(); ++i) {
+            const SwitchedWeight& weight = bank_.weights()[i];
             values_.emplace_back(weight.banked ? weight.bytes() : 0, "memory for the weight bank");
             ranks_.emplace_back(weight.banked ? weight.size : 0, "memory for the weight bank");
             if (!weight.banked) continue;
-            stream.copy(values_.back().get(), bank.values(i), weight.bytes());
-            stream.copy(ranks_.back().get(), bank.ranks(i), weight.size);
+            stream.copy(values_.back().as<void>(), bank_.values(i), weight.bytes());
+            stream.copy(ranks_.back().as<void>(), bank_.ranks(i), weight.size);
         }
         stream.wait();
-        bank.drop_bank();
+        bank_.drop_bank();
     }
 
-    void enqueue(int task, const std::vector<std::byte*>& addresses, const Stream& stream) override {
-        for (std::size_t i = 0; i < addresses.size(); ++i) {
+    void enqueue(const WeightBuffer& buffer, int task, const Stream& stream) override {
+        for (std::size_t i = 0; i < buffer.addresses().size(); ++i) {
             const SwitchedWeight& weight = bank_.weights()[i];
-            if (!weight.banked) continue;
-            mask(weight, addresses[i], i, static_cast<u32>(task), stream.get());
+            std::byte* const out = buffer.addresses()[i];
+            if (weight.banked) {
+                mask(weight, out, i, static_cast<u32>(task), stream.get());
+            } else {
+                stream.copy(out, bank_.tensor(task, i), weight.bytes());
+            }
         }
         check_cuda(cudaGetLastError(), "masking the bank");
     }
@@ -46,14 +50,15 @@ private:
         }
     }
 
-    const EngineBank& bank_;
+    EngineBank bank_;                           // without values and ranks
     std::vector<DeviceMemory> values_, ranks_;  // by weight; empty where it is not banked
 };
 
 }  // namespace
 
-std::unique_ptr<Masking> make_masking(EngineBank& bank, const Stream& stream) {
-    return std::make_unique<GpuMasking>(bank, stream);
+std::unique_ptr<Switcher> make_switcher(EngineBank bank, packnet_bank where, const Stream& stream) {
+    if (where == PACKNET_BANK_HOST) return make_host_switcher(std::move(bank));
+    return std::make_unique<GpuSwitcher>(std::move(bank), stream);
 }
 
 }  // namespace packnet::detail

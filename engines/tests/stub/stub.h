@@ -1,0 +1,42 @@
+/// @file
+/// What tests ask of the stand-ins, and what the two stand-ins ask of each other.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <functional>
+
+/// Every piece of work on a stream takes so long before it begins.
+void stub_delay(int microseconds);
+
+/// The call of that name fails from its `nth` use on (1 for the next), for `times` uses; an inference while it is
+/// captured is "capture", a refit is "refit".
+void stub_fail(const char* call, int nth = 1, int times = 1);
+
+/// Nothing fails any more.
+void stub_heal();
+
+/// Things that were made and not given back: memory, streams, events, graphs, engines, contexts.
+int stub_live();
+
+/// How often something happened since the program began.
+struct StubCounts {
+    int launches, graph_launches, copies, refits, contexts, deserialised;
+};
+StubCounts stub_counts();
+
+// ---- between the two ------------------------------------------------------------------------------------------------
+
+[[noreturn]] void stub_abort(const char* why);
+bool stub_fails(const char* call);
+void stub_count(int StubCounts::* what);
+void stub_alive(int change);
+
+/// Where `bytes` bytes at an address on the GPU lie for the host; ends the program where they were not allocated.
+std::byte* stub_resolve(const void* address, std::size_t bytes);
+
+/// Enqueue work; recorded where the stream is being captured.
+cudaError_t stub_enqueue(cudaStream_t stream, std::function<void()> work);
+bool stub_is_capturing(cudaStream_t stream);
+void stub_spoil_capture(cudaStream_t stream);
