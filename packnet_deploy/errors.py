@@ -53,3 +53,9 @@ def missing_package(package: str, extra: str, purpose: str) -> EnvironmentFault:
         f"{purpose} needs the package '{package}', which is not installed here; "
         f"run: pip install 'packnet-deploy[{extra}]'"
     )
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says first, as one line that can be printed: it may quote a file, at any length."""
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return repr(said[:200])[1:-1]

@@ -60,7 +60,8 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         return _describe_onnx(path)
     except ArtefactError as error:
-        raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({error})") from error
+        why = str(error).removeprefix(f"{path}: ")
+        raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({why})") from error
 
 
 def _with_layers(path: Path, description: dict[str, Any]) -> dict[str, Any]:
@@ -138,18 +139,13 @@ def _describe_delta(path: Path) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    import onnx
-
     from packnet_deploy.errors import ArtefactError
     from packnet_deploy.pack import file_sha256
-    from packnet_deploy.runners.exported import model_files
+    from packnet_deploy.runners.exported import model_files, read_model
 
-    try:
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
-        if not model.graph.node:
-            raise ValueError("it has no nodes")
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise ArtefactError(f"not ONNX: {' '.join(str(error).split())}") from error
+    model = read_model(path)
+    if not model.graph.node:
+        raise ArtefactError("it has no nodes")
     graph = model.graph
     operators: dict[str, int] = {}
     for node in graph.node:

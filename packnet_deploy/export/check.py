@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from packnet_deploy.errors import ArtefactError, CheckFailed
+from packnet_deploy.errors import ArtefactError, CheckFailed, reason
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.skeleton import Target
 from packnet_deploy.pack.directory import Pack
@@ -114,8 +114,7 @@ def _widened_copy(path: Path) -> Path:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # ValidationError, InferenceError, or what protobuf raises
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ArtefactError(f"{path.name}: not valid in bf16: {reason}") from error
+        raise ArtefactError(f"{path.name}: not valid in bf16: {reason(error)}") from error
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         _widen_in_place(tensor)

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError, reason
 from packnet_deploy.export.options import ONNXRUNTIME, TENSORRT
 from packnet_deploy.export.precision import PRECISIONS, Precision
 from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.inputs import InputSpec, probe_batch
+from packnet_deploy.pack.manifest import GRAPH_FILE
 from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
+from packnet_deploy.runners.exported import expect_allowed
 from packnet_deploy.runners.session import run_skeleton
 
 TYPED_DEQUANTISING = 19  # the opset from which DequantizeLinear gives other types than float32
@@ -145,20 +147,16 @@ def drop_weight_inputs(graph: GraphProto) -> None:
 
 
 def _parse(serialised: bytes) -> ModelProto:
-    try:
-        model = onnx.load_model_from_string(serialised)
-    except Exception as error:  # google.protobuf's DecodeError, under a name that differs between its backends
-        raise ArtefactError(f"graph.onnx: not an ONNX model ({error}); take the pack from its source again") from error
+    expect_allowed(serialised, GRAPH_FILE)
+    model = onnx.load_model_from_string(serialised)
     graph = model.graph
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ArtefactError("graph.onnx: expected a graph without external data; do not use this pack")
     if [value.name for value in graph.output] != [LOGITS] or IMAGES not in {value.name for value in graph.input}:
         raise ArtefactError(
-            f"graph.onnx: expected an input '{IMAGES}' and one output '{LOGITS}', got outputs "
+            f"{GRAPH_FILE}: expected an input '{IMAGES}' and one output '{LOGITS}', got outputs "
             f"{[value.name for value in graph.output]}; was this pack made by another program?"
         )
     if [len(_sizes(value)) for value in (_images(graph), graph.output[0])] != [4, 2]:
-        raise ArtefactError("graph.onnx: expected images of rank 4 and logits of shape [batch, classes]")
+        raise ArtefactError(f"{GRAPH_FILE}: expected images of rank 4 and logits of shape [batch, classes]")
     return model
 
 
@@ -183,8 +181,8 @@ def _converted(model: ModelProto, opset: int) -> ModelProto:
     try:
         converted = version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises RuntimeError for what it cannot do, and others for its bugs
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UsageError(f"opset: the graph cannot be brought from {_opset(model)} to {opset}: {reason}") from error
+        what = f"opset: the graph cannot be brought from {_opset(model)} to {opset}"
+        raise UsageError(f"{what}: {reason(error)}") from error
     assert [value.name for value in converted.graph.input] == inputs
     del converted.graph.value_info[:]
     converted.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(converted.opset_import))

@@ -3,7 +3,7 @@
 A model is a list of buffers in protobuf's wire format, large tensors among them as they lie in memory. onnx's own
 serialiser would copy every weight three times (into raw_data, into the message, into the string); here only the small
 parts go through it, and the tensors are put between them as onnx.proto3 orders the fields. The bytes are the
-serialiser's own, which the tests hold us to. Encoding: protobuf.dev/programming-guides/encoding.
+serialiser's own, which the tests hold us to. The encoding is runners/wire.py's.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
 
 from packnet_deploy.pack.atomic import sync_directory
-
-Buffer = bytes | memoryview
+from packnet_deploy.runners.wire import (
+    GRAPH_INITIALISER,
+    GRAPH_SPARSE_INITIALISER,
+    MODEL_GRAPH,
+    SPARSE_INDICES,
+    SPARSE_VALUES,
+    TENSOR_RAW_DATA,
+    Buffer,
+    length_delimited,
+)
 
 MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 
@@ -32,13 +40,6 @@ BYTES_PER_POSITION = 8  # of a sparse tensor: int64
 
 EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model, as onnx does it
 ALIGNMENT = 4096  # of tensors in a data file, so that it can be mapped into memory
-
-# Field numbers of onnx.proto3.
-_MODEL_GRAPH = 7
-_GRAPH_INITIALISER = 5
-_GRAPH_SPARSE_INITIALISER = 15
-_SPARSE_VALUES, _SPARSE_INDICES, _SPARSE_DIMS = 1, 2, 3
-_TENSOR_RAW_DATA = 9
 
 _DATA_TYPES = {
     np.dtype("<f4"): TensorProto.FLOAT,
@@ -63,10 +64,6 @@ class SparseTensor:
 
 
 Laid = npt.NDArray[Any] | SparseTensor
-
-
-def size_of(buffers: Sequence[Buffer]) -> int:
-    return sum(len(buffer) for buffer in buffers)
 
 
 def lay_out_sparse(tensors: Mapping[str, npt.NDArray[Any]], packed: Collection[str]) -> dict[str, Laid]:
@@ -162,25 +159,25 @@ def _smaller(array: npt.NDArray[Any]) -> Laid:
 
 
 def _model(model: ModelProto, dense: list[list[Buffer]], sparse: list[list[Buffer]]) -> list[Buffer]:
-    graph: list[Buffer] = [_fields(model.graph, 0, _GRAPH_INITIALISER + 1)]
+    graph: list[Buffer] = [_fields(model.graph, 0, GRAPH_INITIALISER + 1)]
     for buffers in dense:
-        graph += _field(_GRAPH_INITIALISER, buffers)
-    graph.append(_fields(model.graph, _GRAPH_INITIALISER + 1, _GRAPH_SPARSE_INITIALISER + 1))
+        graph += length_delimited(GRAPH_INITIALISER, buffers)
+    graph.append(_fields(model.graph, GRAPH_INITIALISER + 1, GRAPH_SPARSE_INITIALISER + 1))
     for buffers in sparse:
-        graph += _field(_GRAPH_SPARSE_INITIALISER, buffers)
-    graph.append(_fields(model.graph, _GRAPH_SPARSE_INITIALISER + 1))
-    before, after = _fields(model, 0, _MODEL_GRAPH), _fields(model, _MODEL_GRAPH + 1)
-    return [before, *_field(_MODEL_GRAPH, graph), after]
+        graph += length_delimited(GRAPH_SPARSE_INITIALISER, buffers)
+    graph.append(_fields(model.graph, GRAPH_SPARSE_INITIALISER + 1))
+    before, after = _fields(model, 0, MODEL_GRAPH), _fields(model, MODEL_GRAPH + 1)
+    return [before, *length_delimited(MODEL_GRAPH, graph), after]
 
 
 def _tensor(name: str, array: npt.NDArray[np.generic]) -> list[Buffer]:
-    return [_header(name, array).SerializeToString(), *_field(_TENSOR_RAW_DATA, [_memory(array)])]
+    return [_header(name, array).SerializeToString(), *length_delimited(TENSOR_RAW_DATA, [_memory(array)])]
 
 
 def _sparse(name: str, tensor: SparseTensor) -> list[Buffer]:
     return [
-        *_field(_SPARSE_VALUES, _tensor(name, tensor.values)),
-        *_field(_SPARSE_INDICES, _tensor("", tensor.positions)),
+        *length_delimited(SPARSE_VALUES, _tensor(name, tensor.values)),
+        *length_delimited(SPARSE_INDICES, _tensor("", tensor.positions)),
         SparseTensorProto(dims=tensor.shape).SerializeToString(),
     ]
 
@@ -197,21 +194,6 @@ def _memory(array: npt.NDArray[np.generic]) -> memoryview:
     """The array's bytes, little-endian and in C-order; a copy only where it lies otherwise."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return little.reshape(-1).view(np.uint8).data
-
-
-def _field(number: int, content: Sequence[Buffer]) -> list[Buffer]:
-    """A length-delimited field (wire type 2)."""
-    return [_varint(number << 3 | 2) + _varint(size_of(content)), *content]
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, lowest first, the top bit set on all but the last."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def _fields(message: _Message, start: int, stop: int | None = None) -> bytes:

@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, reason
 from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -105,8 +105,7 @@ class TensorFile:
             self._place(shapes)
         except (SafetensorError, OSError, ValueError) as error:
             self.close()
-            reason = " ".join(str(error)[:200].split())  # it may quote the file, at any length
-            raise ArtefactError(f"{path}: not a whole safetensors file ({reason})") from error
+            raise ArtefactError(f"{path}: not a whole safetensors file ({reason(error)})") from error
         except ArtefactError:
             self.close()
             raise

@@ -5,6 +5,9 @@
 
     session.py      graphs in ONNX Runtime, and a bank mapped into memory for several of them
     exported.py     what exported files say about themselves
+    allowed.py      what a graph may hold: operators, attributes, data
+    sizes.py        how large its tensors get, and how much it computes
+    wire.py         protobuf's wire format: a model without its large tensors
     onnx.py         the runner of exported files
     pack.py         the runner of a pack as it is
     verify.py       a whole pack, from the pack alone

@@ -1,16 +1,22 @@
-"""What exported files say about themselves, read without loading a weight: their tasks and where their data lies."""
+"""What ONNX files say about themselves, read without loading a weight: their tasks, where their data lies, and whether
+they hold what a graph may hold (``allowed``)."""
 
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError, reason
+from packnet_deploy.pack.reading import open_regular
+from packnet_deploy.runners.allowed import check_graph
+from packnet_deploy.runners.wire import Buffer, skimmed
 
 
 @dataclass(frozen=True)
@@ -83,34 +89,11 @@ def external_tensors(path: Path) -> list[ExternalTensor]:
 
     Raises:
         UsageError: the model is not there.
-        ArtefactError: not ONNX, a data file is missing or too short, or lies elsewhere than beside the model.
+        ArtefactError: not ONNX, or its data does not lie beside it, each tensor's in a place of its own.
         EnvironmentFault: it cannot be read.
     """
     expect_there(path)
-    graph = read_model(path).graph
-    sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
-    found = []
-    for tensor in (*graph.initializer, *sparse):
-        said = {entry.key: entry.value for entry in tensor.external_data}
-        if not said:
-            continue
-        file = path.parent / said.get("location", "")
-        if not file.is_file():
-            raise ArtefactError(f"{path}: expected its external data beside it, got no file {said.get('location')!r}")
-        size = file.stat().st_size
-        try:
-            offset = int(said.get("offset", 0))
-            length = int(said.get("length", size - offset))
-        except ValueError:
-            offset = length = -1
-        if file.parent.resolve() != path.parent.resolve() or not 0 <= offset <= offset + length <= size:
-            raise ArtefactError(
-                f"{path}: tensor '{tensor.name}': expected a place in a file beside it, got offset "
-                f"{said.get('offset', 0)} and length {said.get('length', 'to the end')} of {file}, which has "
-                f"{size:,} bytes; export it again"
-            )
-        found.append(ExternalTensor(tensor.name, file, offset, length, tuple(tensor.dims), tensor.data_type))
-    return found
+    return _external(read_model(path), path)
 
 
 def model_files(path: Path) -> tuple[Path, ...]:
@@ -119,19 +102,50 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
 
 def read_model(path: Path) -> ModelProto:
-    """The model at ``path`` without its external data.
+    """The model at ``path`` without what its large tensors hold; nothing is checked but that it can be parsed.
 
     Raises:
-        ArtefactError: it is not ONNX.
+        ArtefactError: it is not ONNX, or takes more than a graph may beside its weights.
         EnvironmentFault: it cannot be read.
     """
+    with open_regular(path) as file:
+        size = file.seek(0, 2)
+        if not size:
+            raise ArtefactError(f"{path}: expected an ONNX file, got an empty one")
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # closed when nothing reads it
+    return parse_model(data, str(path))
+
+
+def parse_model(serialised: Buffer, where: str) -> ModelProto:
+    """``read_model`` of a model in memory, which errors call ``where``."""
     try:
-        return onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except Exception as error:  # protobuf's DecodeError, under a name that differs between its backends
-        reason = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: expected an ONNX file, got another or a damaged one ({reason})") from error
+        return onnx.load_model_from_string(skimmed(serialised))
+    except Exception as error:  # ValueError, or protobuf's DecodeError, under a name that differs between its backends
+        raise ArtefactError(
+            f"{where}: expected an ONNX file, got another or a damaged one ({reason(error)})"
+        ) from error
+
+
+def expect_allowed(model: Path | Buffer, where: str) -> None:
+    """Hold an ONNX file, or a model in memory that has no data elsewhere, against docs/format.md.
+
+    Raises:
+        UsageError: there is no such file.
+        ArtefactError: it is not ONNX, holds what a graph may not hold, or its data is not where it has to be.
+        EnvironmentFault: it cannot be read.
+    """
+    if isinstance(model, Path):
+        expect_there(model)
+        parsed, size = read_model(model), model.stat().st_size
+        _external(parsed, model)
+    else:
+        parsed, size = parse_model(model, where), len(model)
+    try:
+        check_graph(parsed, size, data_beside=isinstance(model, Path))
+    except ValueError as error:
+        raise ArtefactError(
+            f"{where}: {error}; what a graph may hold is in docs/format.md: do not use this one, or export it again"
+        ) from error
 
 
 def metadata_of(model: ModelProto) -> dict[str, str]:
@@ -142,3 +156,35 @@ def expect_there(path: Path) -> None:
     """Raises UsageError unless ``path`` is a file."""
     if not path.is_file():
         raise UsageError(f"{path}: expected an ONNX file, got no file; write it with packnet export")
+
+
+def _external(model: ModelProto, path: Path) -> list[ExternalTensor]:
+    found = []
+    lengths: dict[Path, int] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        what, location = f"{path}: tensor {tensor.name!r}", said.get("location", "")
+        file = path.parent / location
+        if location != file.name or file.is_symlink() or not file.is_file():
+            raise ArtefactError(f"{what}: expected its external data in a file beside it, got no file {location!r}")
+        size = file.stat().st_size
+        try:
+            offset = int(said.get("offset", 0))
+            length = int(said.get("length", size - offset))
+            itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        except (ValueError, KeyError):
+            offset = length = itemsize = -1
+        if not 0 <= offset <= offset + length <= size:
+            raise ArtefactError(
+                f"{what}: expected a place in a file beside it, got offset {said.get('offset', 0)!r} and length "
+                f"{said.get('length', 'to the end')!r} of {file}, which has {size:,} bytes; export it again"
+            )
+        if length != prod(tensor.dims) * itemsize:
+            raise ArtefactError(f"{what}: {length:,} bytes do not fill its shape; export it again")
+        lengths[file] = lengths.get(file, 0) + length
+        if lengths[file] > size:
+            raise ArtefactError(f"{what}: expected a place of its own in {file}, got one that another has too")
+        found.append(ExternalTensor(tensor.name, file, offset, length, tuple(tensor.dims), tensor.data_type))
+    return found

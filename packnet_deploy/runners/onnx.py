@@ -18,7 +18,7 @@ import numpy.typing as npt
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
-from packnet_deploy.runners.exported import Selectable, expect_there, selectable
+from packnet_deploy.runners.exported import Selectable, selectable
 from packnet_deploy.runners.session import CPU, MappedBank, open_session, why_no_cuda
 
 if TYPE_CHECKING:
@@ -145,7 +145,6 @@ class OnnxRunner:
         return {task: served.session.get_providers()[0] for task, served in self._served.items()}
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
-        expect_there(path)
         return open_session(path, self._device, self._threads, None if self._bank is None else self._bank.of(path))
 
     def _task(self, task: str) -> _Served:

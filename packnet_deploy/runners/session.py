@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
 from packnet_deploy.runners.contract import IMAGES, Float32Array
-from packnet_deploy.runners.exported import external_tensors
+from packnet_deploy.runners.exported import expect_allowed, external_tensors
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,7 +31,7 @@ def open_session(
     threads: int | None = None,
     lent: Mapping[str, onnxruntime.OrtValue] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Load a graph into ONNX Runtime.
+    """Load a graph into ONNX Runtime, if it holds what a graph may hold (``allowed``).
 
     Args:
         model: an ONNX file, or a serialised model without external data.
@@ -42,13 +42,15 @@ def open_session(
             like this share one arena for what they compute at a run.
 
     Raises:
-        ArtefactError: ONNX Runtime refuses the graph.
+        ArtefactError: the graph holds something else, or ONNX Runtime refuses it.
         EnvironmentFault: ``cuda`` was asked for and is not to be had.
     """
     import onnxruntime
 
     if device not in DEVICES:
         raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    name = str(model) if isinstance(model, Path) else "the graph in memory"
+    expect_allowed(model, name)
     onnxruntime.set_default_logger_severity(4)  # what fails is raised, and reported as one line
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -67,13 +69,12 @@ def open_session(
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
         lacking = _load_cuda_libraries()
         providers.insert(0, (CUDA, CUDA_OPTIONS))
-    name = str(model) if isinstance(model, Path) else "the graph in memory"
     try:
         session = onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, options, providers=providers, **more
         )
     except Exception as error:  # onnxruntime raises a family of pybind exceptions without a common base
-        raise ArtefactError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it: {_reason(error)}") from error
+        raise ArtefactError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it: {reason(error)}") from error
     if device == "cuda" and CUDA not in session.get_providers():
         raise EnvironmentFault(f"device cuda: {why_no_cuda(lacking)}; or use --device cpu")
     return session
@@ -126,7 +127,7 @@ def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, npt.N
     try:
         (logits,) = session.run(None, dict(feeds))
     except Exception as error:  # as above
-        raise ArtefactError(f"ONNX Runtime cannot run the graph: {_reason(error)}") from error
+        raise ArtefactError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
     return np.asarray(logits)
 
 
@@ -162,8 +163,6 @@ class MappedBank:
             if key not in self._values:
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
                 content = self._map(key[0])[tensor.offset : tensor.offset + tensor.length]
-                if content.size != np.prod(tensor.shape, dtype=np.int64) * dtype.itemsize:
-                    raise ArtefactError(f"{path}: tensor '{tensor.name}': {content.size:,} bytes do not fill its shape")
                 array: npt.NDArray[Any] = content.view(dtype).reshape(tensor.shape)
                 self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
             lent[tensor.name] = self._values[key]
@@ -175,10 +174,6 @@ class MappedBank:
         if file not in self._files:
             self._files[file] = np.memmap(file, np.uint8, "r")
         return self._files[file]
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError, reason
 from packnet_deploy.pack.atomic import remove_leftovers, replacing
 
 FORMAT = "packnet-checkpoint 1"
@@ -72,8 +72,8 @@ def read(path: Path) -> dict[str, Any]:
                 raise ValueError(f"the checksum of {damaged} differs")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make these raise nearly anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ArtefactError(f"{path}: not a checkpoint, or damaged ({reason}); delete it to start again") from error
+        what = f"{path}: not a checkpoint, or damaged ({reason(error)})"
+        raise ArtefactError(f"{what}; delete it to start again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path}: expected a checkpoint of the form {FORMAT!r}; delete it to start again")
     return content

@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
 
 IMAGENET = "imagenet"  # torchvision's default weights of a network
 # Torchvision's weights of these two came from TensorFlow; there the network rescales its input to mean and std 0.5.
@@ -89,8 +89,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: not a state-dict file (it holds more than plain tensors, or is damaged)"
         ) from error
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ArtefactError(f"{path}: not a state-dict file ({reason})") from error
+        raise ArtefactError(f"{path}: not a state-dict file ({reason(error)})") from error
     for key in ("state_dict", "model"):  # as training scripts wrap it
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 
-from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError
+from packnet_deploy.errors import ArtefactError, CheckFailed, UsageError, reason
 from packnet_deploy.pack.inputs import InputSpec, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.runners.contract import IMAGES, LOGITS
@@ -108,9 +108,8 @@ def _logits(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     try:
         logits = module(images)
     except (RuntimeError, ValueError) as error:  # what layers raise on a map that has become too small, say
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"{type(module).__name__}: its forward fails on images {list(images.shape[1:])} ({reason}); "
+            f"{type(module).__name__}: its forward fails on images {list(images.shape[1:])} ({reason(error)}); "
             "give it larger images (alexnet 63 pixels, inception_v3 75)"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
@@ -173,9 +172,8 @@ def _export_with_torch(module: torch.nn.Module, images: torch.Tensor) -> torch.o
                 verbose=False,
             )
     except Exception as error:  # the exporter lets errors of a dozen unrelated classes through
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"{type(module).__name__}: torch.export cannot trace it ({reason}); its forward must be free of "
+            f"{type(module).__name__}: torch.export cannot trace it ({reason(error)}); its forward must be free of "
             "control flow that depends on values, and must accept any batch size"
         ) from error
     finally:

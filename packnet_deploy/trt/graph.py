@@ -30,9 +30,10 @@ from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.skeleton import Target
-from packnet_deploy.export.write import MAX_BYTES, model_buffers, size_of
+from packnet_deploy.export.write import MAX_BYTES, model_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.pattern import fits, obeys
+from packnet_deploy.runners.wire import size_of
 from packnet_deploy.trt.bank import EngineBank, Weight, engine_bank
 from packnet_deploy.trt.options import BuildOptions
 from packnet_deploy.trt.sidecar import SparseLayer

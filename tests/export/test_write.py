@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from packnet_deploy.export.write import ALIGNMENT, SparseTensor, external_buffers, model_buffers, size_of, write_buffers
+from packnet_deploy.export.write import ALIGNMENT, SparseTensor, external_buffers, model_buffers, write_buffers
+from packnet_deploy.runners.wire import size_of
 
 shapes = st.lists(st.integers(0, 40), max_size=4).map(tuple)
 

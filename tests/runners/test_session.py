@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from export_networks import Network, tiny_network
+from hostile_graphs import plain
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack import probe_batch
@@ -71,7 +72,7 @@ def test_why_there_is_no_cuda(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(said))
     with pytest.raises(EnvironmentFault, match=message):
-        open_session(b"", "cuda")
+        open_session(plain().SerializeToString(), "cuda")
     assert capsys.readouterr().out == ""  # what it says is in the error
 
 
@@ -81,8 +82,8 @@ def test_cuda_computes_fp32_in_fp32_from_the_libraries_of_pip(monkeypatch: pytes
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(True))
     for _ in range(2):
-        open_session(b"", "auto")
+        open_session(plain().SerializeToString(), "auto")
         assert Opened.asked == [(CUDA, {"use_tf32": "0"}), CPU]
-    open_session(b"", "cpu")
+    open_session(plain().SerializeToString(), "cpu")
     assert Opened.asked == [CPU]
     assert loaded == [True]
