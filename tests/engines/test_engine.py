@@ -136,7 +136,7 @@ def test_packnet_infer_refuses_in_one_line(programs: Path, toy: Path, golden: Pa
     assert "golden.plan: damaged: sha256" in refusal(4, infer, golden, plan, "--switch-bench")
     write_plan(plan, Pack.open(golden), BuildOptions(), graph_sha256="0" * 64)
     assert "has another backbone" in refusal(4, infer, golden, plan, "--switch-bench")
-    write_plan(plan, Pack.open(golden), BuildOptions())
+    write_plan(plan, Pack.open(golden), BuildOptions(backend="tensorrt"))
     assert "TensorRT, reading the plan" in refusal(3, infer, golden, plan, "--check")
     bind = toy_plan(toy, tmp_path, golden, "bind")
     assert "option device): expected 0..1, got 7" in refusal(3, infer, golden, bind, "--check", "--device", "7")
@@ -158,7 +158,7 @@ def test_the_program_in_c(programs: Path, toy: Path, golden: Path, tmp_path: Pat
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("flowers: ")
     assert "got 'cars'" in refusal(2, programs / "infer", plan, golden, "cars")
-    assert "no such file" in refusal(4, programs / "infer", tmp_path / "none.plan", golden, "flowers")
+    assert "no such file" in refusal(4, programs / "infer", tmp_path / "gone.plan", golden, "flowers")
 
 
 def test_pkg_config_says_how_to_link(
