@@ -1,6 +1,7 @@
 """PackNet: many tasks in one network, from training to the engine.
 
 What imports what is drawn in pyproject.toml's import contracts, and checked. Each package's own map is its docstring.
+``packnet_deploy.load`` opens a pack, an export or a plan for predictions.
 
     errors.py      every error a user can meet, with its exit code
     pack/          packs: owner maps, deltas, the directory, the weight bank
@@ -10,6 +11,7 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     export/        from a pack to ONNX, checked
     trt/           from a pack to TensorRT: engines, switching their tasks, running them
     triton.py      exports and plans as a repository of Triton Inference Server
+    predict/       names for images, by pack, export or plan; how often they are right
     bench/         measuring what was exported and built
     doctor/        what this machine can build and run
     gpu_report/    everything that takes a GPU, checked and measured on one
@@ -19,5 +21,8 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     __main__.py    ``python -m packnet_deploy`` is ``packnet``
 """
 
-__all__ = ["__version__"]
+import lazy_loader
+
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["__version__", "load"]
 __version__ = "0.1.0"

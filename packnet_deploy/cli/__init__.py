@@ -5,6 +5,7 @@ One small file per command, each loaded only when it is called, and what they sh
     app.py          the commands by name; where errors become lines and exit codes
     flags.py        flags from a command's options
     packs.py        which pack a command is about
+    answering.py    which pack, export or plan answers images
     show.py         tables and figures for the terminal
     progress.py     how training goes, for the terminal
 
@@ -14,6 +15,7 @@ One small file per command, each loaded only when it is called, and what they sh
     against.py      the same against what was exported or built
     export.py       packnet export
     build.py        packnet build
+    predict.py      packnet predict
     evaluate.py     packnet eval
     bench.py        packnet bench
     doctor.py       packnet doctor, and its GPU report

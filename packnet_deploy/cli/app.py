@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -25,7 +26,8 @@ COMMANDS = {
     "verify": ("verify", "Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime."),
     "export": ("export", "Write tasks as ONNX files, each checked against the pack."),
     "build": ("build", "Build TensorRT engines that can be switched between the tasks of a pack."),
-    "eval": ("evaluate", "Measure a task's errors on images, in ONNX Runtime."),
+    "predict": ("predict", "Say what tasks take images for."),
+    "eval": ("evaluate", "Measure how often a task is right, in ONNX Runtime or TensorRT."),
     "bench": ("bench", "Measure latency, throughput, memory and switching time of tasks."),
     "doctor": ("doctor", "Show what this machine can build and run, and what would fix each gap."),
     "delta": ("delta", "Move one task between packs as a single file."),
@@ -85,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit the process."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a class name beyond the terminal's letters is no reason to stop
+    # Pillow's warning of large images: our own limit lies close to it, and what is beyond it is refused in one line.
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(arguments))
 

@@ -18,12 +18,13 @@ def command() -> None:
     """
     from packnet_deploy.bench.options import BenchOptions
     from packnet_deploy.bench.run import run_bench
-    from packnet_deploy.cli.evaluate import measure
     from packnet_deploy.cli.show import console, percent, size, table
     from packnet_deploy.cli.train import train_all
     from packnet_deploy.errors import CheckFailed
     from packnet_deploy.export.api import export_task
     from packnet_deploy.pack import Pack
+    from packnet_deploy.predict.evaluation import evaluate
+    from packnet_deploy.predict.opening import load
     from packnet_deploy.runners.verify import verify_pack
     from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
@@ -33,7 +34,8 @@ def command() -> None:
     names = [entry.name for entry in pack.tasks]
     checks = {check.task: check for check in verify_pack(pack)}
     reports = {name: export_task(pack, name, Path(f"{name}.onnx")) for name in names}
-    errors = {name: measure(pack, name, QUICKSTART_DATA.format(task=name)).top1 for name in names}
+    with load(path) as predictor:
+        errors = {name: evaluate(predictor, name, QUICKSTART_DATA.format(task=name)).error for name in names}
     screen.print("measuring latency, each task alone and all together …")
     bench = run_bench({name: report.files[0] for name, report in reports.items()}, BenchOptions(seconds=BENCH_SECONDS))
 

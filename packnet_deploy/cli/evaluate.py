@@ -2,93 +2,108 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.cli.packs import open_chosen, pack_option
+from packnet_deploy.cli.answering import Answering, answering_options, open_answering
 
 if TYPE_CHECKING:
-    from packnet_deploy.pack import Pack
+    from packnet_deploy.predict.evaluation import Evaluation
+
+FEW_CLASSES = 20  # listed one by one; of more, those that are wrong most often
+WORST = 10
 
 
 @click.command("eval")
 @click.option("--task", required=True, metavar="NAME", help="The task.")
 @click.option("--data", required=True, help="Images: a folder as for training, or of class folders; or builtin:NAME.")
-@pack_option
+@answering_options
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read, and list them.")
-@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--confusion",
+    type=click.Path(path_type=Path),
+    help="Write how often each class was taken for which: a table (.csv) or a picture (.svg, .png, .pdf).",
+)
+@click.option("--predictions", type=click.Path(path_type=Path), help="Write every image's answer to this CSV file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(
-    task: str, data: str, pack: Path | None, split: str, batch_size: int, skip_bad_images: bool, device: str
-) -> None:
-    """Measure a task's errors on images, in ONNX Runtime.
-
-    Uses the pack alone, no PyTorch; images are prepared exactly as in the task's training, as packnet inspect shows.
-    """
-    from packnet_deploy.cli.show import percent
-
-    found = measure(
-        open_chosen(pack),
-        task,
-        data,
-        split=split,
-        batch_size=batch_size,
-        device=device,
-        skip_bad_images=skip_bad_images,
-    )
-    for path in found.skipped:
-        click.echo(f"{task}: left out, cannot be read: {path}")
-    for note in found.notes:
-        click.echo(f"{task}: {note}")
-    images = f"{found.images:,} images of {data}, {found.classes} classes"
-    click.echo(f"{task}: top-1 error {percent(found.top1)}, top-5 error {percent(found.top5)}  ({images})")
-
-
-class Measured(NamedTuple):
-    """Top-1 and top-5 error, 0..1, over so many images and classes."""
-
-    top1: float
-    top5: float
-    images: int
-    classes: int
-    skipped: tuple[str, ...]  # images left out because they cannot be read
-    notes: tuple[str, ...] = ()  # what the user should know of the figure
-
-
-def measure(
-    pack: Pack,
     task: str,
     data: str,
-    split: str = "test",
-    batch_size: int = 32,
-    device: str = "cpu",
-    *,
-    skip_bad_images: bool = False,
-) -> Measured:
-    """A task's errors on a split of a data set, its export run in ONNX Runtime."""
-    import numpy as np
+    pack: Path | None,
+    onnx: Path | None,
+    plan: Path | None,
+    device: str,
+    split: str,
+    batch_size: int,
+    skip_bad_images: bool,
+    confusion: Path | None,
+    predictions: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how often a task is right, in ONNX Runtime or TensorRT.
 
-    from packnet_deploy.data import open_split
-    from packnet_deploy.data.batches import batches
-    from packnet_deploy.export.api import export_task
-    from packnet_deploy.runners.onnx import OnnxRunner
+    Uses the pack alone, an export or a plan, no PyTorch; images are prepared exactly as in the task's training, as
+    packnet inspect shows. A class's error is the share of its images that were taken for another.
+    """
+    from packnet_deploy.predict.evaluation import evaluate
+    from packnet_deploy.predict.written import (
+        evaluation_to_json,
+        expect_confusion_suffix,
+        write_confusion,
+        write_predictions,
+    )
 
-    top1 = top5 = 0
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "task.onnx"
-        with pack.opened([task]) as opened:
-            classes, spec = opened.header(task).classes, opened.task_input(task)
-            _, images = open_split(data, split, classes=classes, skip_bad_images=skip_bad_images)
-            export_task(opened, task, model)
-        with OnnxRunner({task: model}, device=device) as runner:
-            for batch, labels in batches(images, spec, batch_size):
-                best = np.argsort(-runner.infer(batch, task), axis=1, kind="stable")[:, :5]
-                hits = best == labels[:, None]
-                top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
-    unboxed = "trained on images cut to bounding boxes, which these do not have: they are seen whole"
-    notes = (unboxed,) if spec.boxes and not images.boxed else ()
-    return Measured(1 - top1 / len(images), 1 - top5 / len(images), len(images), len(classes), images.skipped, notes)
+    if confusion is not None:
+        expect_confusion_suffix(confusion)
+    for path in filter(None, (confusion, predictions)):
+        expect_folder_of(path)
+    with open_answering(Answering(pack, onnx, plan, device), [task]) as predictor:
+        found = evaluate(predictor, task, data, split, batch_size=batch_size, skip_bad_images=skip_bad_images)
+    if confusion is not None:
+        write_confusion(found, confusion)
+    if predictions is not None:
+        write_predictions(found, predictions)
+    if as_json:
+        click.echo(json.dumps(evaluation_to_json(found), indent=2, ensure_ascii=False))
+    else:
+        _print(found, data)
+
+
+def expect_folder_of(path: Path) -> None:
+    """Before anything is measured: that the file can be written when it has been.
+
+    Raises:
+        EnvironmentFault: its folder does not exist.
+    """
+    from packnet_deploy.errors import EnvironmentFault
+
+    if not path.parent.is_dir():
+        raise EnvironmentFault(f"{path.parent}: expected a folder to write {path.name} to, got none; make it first")
+
+
+def _print(found: Evaluation, data: str) -> None:
+    from packnet_deploy.cli.show import console, percent, table
+
+    screen = console()
+    for path in found.skipped:
+        screen.print(f"{found.task}: left out, cannot be read: {path}", soft_wrap=True)
+    for note in found.notes:
+        screen.print(f"{found.task}: {note}", soft_wrap=True)
+    classes = found.per_class
+    worst = classes if len(classes) <= FEW_CLASSES else sorted(classes, key=lambda each: -(each.error or 0))[:WORST]
+    title = "" if worst is classes else f"the {WORST} of {len(classes)} classes with the largest error"
+    shown = table(title, ("class", "mostly taken for"), ("images", "error"))
+    for each in worst:
+        shown.add_row(each.name, each.mostly or "", f"{each.images:,}", percent(each.error))
+    screen.print(shown)
+    top5 = "" if found.top5_error is None else f", top-5 error {percent(found.top5_error)}"
+    images = f"{found.images:,} images of {data}, {len(classes)} classes"
+    screen.print(
+        f"{found.task}: accuracy {percent(1 - found.error)}, error {percent(found.error)}{top5}  ({images})",
+        soft_wrap=True,
+    )

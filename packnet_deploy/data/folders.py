@@ -1,14 +1,17 @@
 """``imagefolder:`` images on disk as ``DIR/{train,val,test}/CLASS/*.jpg``, the layout of torchvision's ImageFolder.
 
 Classes and files come in ImageFolder's order (class names sorted, then paths sorted), from sub-folders at any depth
-and through symbolic links. Unlike ImageFolder, hidden files and folders are passed over, and the parts of a set
-must agree on their classes. Everything wrong with a folder is said before any image is decoded.
+and through symbolic links. Unlike ImageFolder, hidden files and folders are passed over, ``valid/`` and ``Test/`` are
+found too, and the parts of a set must agree on their classes. Everything wrong with a folder is said before any image
+is decoded; what was read otherwise than asked for, or not at all, is in the parts' ``notes``.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from packnet_deploy.errors import EnvironmentFault
 FOLDER = ""  # none is usual
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 LAYOUT = "train/CLASS/*.jpg beside val/CLASS/*.jpg or test/CLASS/*.jpg"
+CALLED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 def read(folder: Path, part: str | None) -> ImageSet:
@@ -32,26 +36,37 @@ def read(folder: Path, part: str | None) -> ImageSet:
     if part is not None:
         classes, images = _read_alone(folder, part)
         return ImageSet(classes, {part: images}, named="{}/")
-    found = [name for name in PARTS if (folder / name).is_dir()]
+    found = {name: path for name in PARTS if (path := part_folder(folder, name)) is not None}
     if "train" not in found or len(found) < 2:
         raise EnvironmentFault(f"{folder}: expected {LAYOUT}, {content(folder)}")
-    classes, train = read_part(folder / "train")
+    where = found.pop("train")
+    classes, train = read_part(where)
     if len(classes) < 2:
-        raise EnvironmentFault(
-            f"{folder / 'train'}: expected one folder for each of two or more classes, got only {classes[0]!r}"
-        )
+        raise EnvironmentFault(f"{where}: expected one folder for each of two or more classes, got only {classes[0]!r}")
     parts = {"train": train}
-    for name in found[1:]:
-        other_classes, parts[name] = read_part(folder / name)
+    for name, path in found.items():
+        other_classes, images = read_part(path)
         require_same_classes(folder, classes, name, other_classes)
+        parts[name] = images if path.name == name else images.noted(f"{path} was taken for {name}/")
     return ImageSet(classes, parts, named="{}/")
+
+
+def part_folder(folder: Path, part: str) -> Path | None:
+    """The folder of a part under any of the names it goes by, in any case; its own name comes first."""
+    if (folder / part).is_dir():
+        return folder / part
+    if not folder.is_dir():
+        return None
+    there = {entry.name.lower(): Path(entry.path) for entry in reversed(visible(folder)) if entry.is_dir()}
+    return next((there[name] for name in CALLED[part] if name in there), None)
 
 
 def _read_alone(folder: Path, part: str) -> tuple[tuple[str, ...], FileSplit]:
     for candidate in (part, "val") if part == "test" else (part,):
-        if (folder / candidate).is_dir():
-            return read_part(folder / candidate)
-    if part == "test" and folder.is_dir() and not any((folder / other).is_dir() for other in PARTS):
+        if (found := part_folder(folder, candidate)) is not None:
+            classes, images = read_part(found)
+            return classes, images if found.name == part else images.noted(f"{found} was taken for {part}/")
+    if part == "test" and folder.is_dir() and not any(part_folder(folder, other) for other in PARTS):
         return read_part(folder)
     raise EnvironmentFault(f"{folder}: expected {part}/CLASS/*.jpg, {content(folder)}")
 
@@ -67,25 +82,36 @@ def read_part(folder: Path) -> tuple[tuple[str, ...], FileSplit]:
         raise EnvironmentFault(f"{folder}: expected one folder of images per class, {content(folder)}")
     paths: list[str] = []
     labels: list[int] = []
+    others: Counter[str] = Counter()
     for label, name in enumerate(classes):
         if not printable(name):
             raise EnvironmentFault(
                 f"{folder}: expected class names of printable UTF-8, got the folder {name!a}; rename it"
             )
-        files = _images_below(folder / name)
-        if not files:
+        found = files_below(folder / name)
+        if not found.images:
             raise EnvironmentFault(
                 f"{folder / name}: expected images ({' '.join(SUFFIXES)}), {content(folder / name)}; "
                 f"add some, or remove the folder"
             )
-        paths += files
-        labels += [label] * len(files)
-    return classes, FileSplit(np.array(labels, np.int64), tuple(paths))
+        paths += found.images
+        labels += [label] * len(found.images)
+        others += found.others
+    split = FileSplit(np.array(labels, np.int64), tuple(paths))
+    return classes, split.noted(f"{folder}: {passed_over(others)}") if others else split
 
 
-def _images_below(folder: Path) -> list[str]:
-    """Paths of all visible image files at any depth; a folder reached twice through links is read once."""
+class Found(NamedTuple):
+    """The visible files of a folder: image files by their suffix, and how many others, by theirs."""
+
+    images: list[str]
+    others: Counter[str]
+
+
+def files_below(folder: Path) -> Found:
+    """All visible files at any depth; a folder reached twice through links is read once."""
     found: list[tuple[str, list[str]]] = []
+    others: Counter[str] = Counter()
     seen: set[str] = set()
     pending = [folder]
     while pending:
@@ -96,8 +122,24 @@ def _images_below(folder: Path) -> list[str]:
         seen.add(real)
         shown = visible(current)
         pending += [Path(entry.path) for entry in shown if entry.is_dir()]
-        found.append((str(current), [e.path for e in shown if e.name.lower().endswith(SUFFIXES) and not e.is_dir()]))
-    return [path for _, files in sorted(found) for path in files]
+        files = [entry for entry in shown if not entry.is_dir()]
+        images = [entry.path for entry in files if entry.name.lower().endswith(SUFFIXES)]
+        others.update(_suffix(entry.name) for entry in files if not entry.name.lower().endswith(SUFFIXES))
+        found.append((str(current), images))
+    return Found([path for _, files in sorted(found) for path in files], others)
+
+
+def passed_over(others: Counter[str]) -> str:
+    """How many files were passed over for their suffixes, in words."""
+    kinds = ", ".join(
+        f"{count:,} {suffix}" for suffix, count in sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+    )
+    count = others.total()
+    return f"{count:,} file{'s' if count > 1 else ''} left out, of no suffix read here ({kinds})"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without"
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:

@@ -71,10 +71,11 @@ class ImageSet:
             names = [self.classes[label] for label in untrained]
             raise EnvironmentFault(f"{source}: expected training images of every class, got none of {listing(names)}")
         skipped = tuple(path for part in self.parts.values() for path in part.skipped)
+        notes = tuple(dict.fromkeys(note for part in self.parts.values() for note in part.notes))
         if "val" in self.parts and "test" in self.parts:
             val_from, test_from = self.named.format("val"), self.named.format("test")
             val, test = self.parts["val"], self.parts["test"]
-            return TaskData(self.classes, train, val, test, True, source, val_from, test_from, skipped)
+            return TaskData(self.classes, train, val, test, True, source, val_from, test_from, skipped, notes)
         (part, test), *_ = ((name, split) for name, split in self.parts.items() if name != "train")
         fraction = self.val_fraction if val_fraction is None else val_fraction
         kept, drawn = held_out(train.labels, fraction, seed)
@@ -93,6 +94,7 @@ class ImageSet:
             val_from=f"held out of {self.named.format('train')}, seed {seed}" if fraction else "none held out",
             test_from=self.named.format(part),
             skipped=skipped,
+            notes=notes,
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.pillow import in_rgb, pillow
+from packnet_deploy.data.pillow import pillow, read_rgb
 from packnet_deploy.errors import EnvironmentFault
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ class ImageSplit(ABC):
     Attributes:
         labels: int64 ``[n]``, indices into the classes of the set.
         skipped: files of this part that were left out because they cannot be read; a subset's is empty.
+        notes: what was read otherwise than asked for, or not at all, a sentence each.
     """
 
     labels: npt.NDArray[np.int64]
     skipped: tuple[str, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,23 +85,20 @@ class FileSplit(ImageSplit):
 
     def image(self, index: int, boxed: bool = True) -> Image:
         path = self.paths[index]
-        opener = pillow()
         try:
-            with opener.open(path) as image:
-                if boxed and self.boxes is not None:
-                    return in_rgb(image.crop(_inside(self.boxes[index].tolist(), image.size)))
-                return in_rgb(image)
-        except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything
-            reason = "its content is no image format known here"
-            if not isinstance(error, opener.UnidentifiedImageError):
-                reason = " ".join(str(error).split()) or type(error).__name__
+            return read_rgb(path, self.boxes[index].tolist() if boxed and self.boxes is not None else None)
+        except ValueError as error:
             raise EnvironmentFault(
-                f"{path}: expected a readable image, got: {reason}; replace or remove the file, "
+                f"{path}: expected a readable image, got: {error}; replace or remove the file, "
                 "or leave out all such images by --skip-bad-images"
             ) from error
 
     def name(self, index: int) -> str:
         return self.paths[index]
+
+    def noted(self, note: str) -> FileSplit:
+        """The same images, and one more note on how they were read."""
+        return replace(self, notes=(note, *self.notes))
 
     def subset(self, indices: npt.NDArray[np.int64]) -> FileSplit:
         return replace(
@@ -142,6 +141,7 @@ class TaskData:
     val_from: str  # where val and test came from, in words
     test_from: str
     skipped: tuple[str, ...] = ()  # files left out of any part because they cannot be read
+    notes: tuple[str, ...] = ()  # what was read otherwise than asked for, or not at all, a sentence each
 
     def summary(self) -> str:
         """One line on what is trained, selected and measured on which images."""
@@ -200,15 +200,6 @@ def relabelled(split: ImageSplit, own: Sequence[str], wanted: Sequence[str], sou
         )
     table = np.array([index[name] for name in own], np.int64)
     return replace(split, labels=table[split.labels])
-
-
-def _inside(box: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """``box`` without what lies outside an image of ``size``: left, top, right, bottom."""
-    left, top, right, bottom = box
-    cut = max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
-    if cut[0] >= cut[2] or cut[1] >= cut[3]:
-        raise ValueError(f"its bounding box {list(box)} lies outside its {size[0]} x {size[1]} pixels")
-    return cut
 
 
 def listing(names: Sequence[str], limit: int = 5) -> str:

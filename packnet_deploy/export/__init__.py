@@ -28,6 +28,7 @@ From a model to files:
     api.py          exports of a single file, whole
     shared.py       the folder of layout ``shared``, whole
     report.py       what was written
+    runner.py       a pack behind the runners' contract, its tasks run as their exports
 """
 
 import lazy_loader

@@ -12,7 +12,7 @@
     pack.py         the runner of a pack as it is
     verify.py       a whole pack, from the pack alone
 
-PyTorch's runner is training/runner.py, TensorRT's trt/runner.py.
+PyTorch's runner is training/runner.py, TensorRT's trt/runner.py, that of a pack by way of exports export/runner.py.
 """
 
 import lazy_loader

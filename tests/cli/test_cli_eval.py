@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +31,7 @@ def test_the_same_images_in_every_class_are_right_once_in_five(packnet: Packnet,
     for batch_size in (1, 4, 32):
         result = packnet("eval", "--task", "flowers", "--data", flowers, "--batch-size", batch_size)
         assert result.code == 0, result.err
-        assert "top-1 error 80.0 %, top-5 error 0.0 %" in result.out
+        assert "accuracy 20.0 %, error 80.0 %  (" in result.out, "of five classes, top-5 would say nothing"
         assert "15 images" in result.out
         assert "5 classes" in result.out
     assert sorted(path.name for path in flowers.parent.iterdir()) == ["flowers", "golden.pack"], (
@@ -72,6 +74,65 @@ def test_an_image_that_is_none_is_named(packnet: Packnet, flowers: Path) -> None
     assert "broken.png" in result.err
     left_out = packnet("eval", "--task", "flowers", "--data", flowers, "--skip-bad-images")
     assert left_out.code == 0
-    told, _, figures = left_out.out.splitlines()
-    assert told == f"flowers: left out, cannot be read: {flowers}/tulip/broken.png"
-    assert "15 images" in figures
+    lines = left_out.out.splitlines()
+    assert lines[0] == f"flowers: left out, cannot be read: {flowers}/tulip/broken.png"
+    assert "15 images" in lines[-1]
+
+
+def test_classes_without_images_are_said(packnet: Packnet, flowers: Path) -> None:
+    for name in FLOWERS[1:4]:
+        shutil.rmtree(flowers / name)
+    result = packnet("eval", "--task", "flowers", "--data", flowers)
+    assert result.code == 0
+    assert "no images of 3 of its 5 classes: 'snowdrop', 'crocus', 'tulip'; the figures are the others'" in result.out
+
+
+def test_the_part_that_was_taken_and_files_passed_over_are_said(packnet: Packnet, flowers: Path) -> None:
+    (flowers / "tulip/raw.heic").write_bytes(b"")
+    (flowers.parent / "set").mkdir()
+    flowers.rename(flowers.parent / "set/Valid")
+    result = packnet("eval", "--task", "flowers", "--data", "set")
+    assert "flowers: set/Valid was taken for test/\n" in result.out
+    assert "flowers: set/Valid: 1 file left out, of no suffix read here (1 .heic)\n" in result.out
+
+
+def test_what_eval_writes(packnet: Packnet, flowers: Path) -> None:
+    result = packnet(
+        *("eval", "--task", "flowers", "--data", flowers, "--json"),
+        *("--predictions", "answers.csv", "--confusion", "confusion.csv"),
+    )
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert (found["images"], found["error"], found["top5_error"]) == (15, pytest.approx(0.8), None)
+    answers = list(csv.DictReader((flowers.parent / "answers.csv").open(encoding="utf-8")))
+    assert [row["class"] for row in answers] == sorted(FLOWERS * 3, key=sorted(FLOWERS).index)
+    assert len({row["predicted"] for row in answers}) <= 3, "three images, each in every class"
+    table = list(csv.reader((flowers.parent / "confusion.csv").open(encoding="utf-8")))
+    assert table[0] == ["class", *FLOWERS]
+    assert [[int(count) for count in row[1:]] for row in table[1:]] == found["confusion"]
+    counted = [[0] * 5 for _ in FLOWERS]
+    for row in answers:
+        counted[FLOWERS.index(row["class"])][FLOWERS.index(row["predicted"])] += 1
+    assert counted == found["confusion"]
+
+
+def test_the_confusion_matrix_as_a_picture(packnet: Packnet, flowers: Path) -> None:
+    result = packnet("eval", "--task", "flowers", "--data", flowers, "--confusion", "confusion.svg")
+    assert result.code == 0, result.err
+    picture = (flowers.parent / "confusion.svg").read_text(encoding="utf-8")
+    assert all(name in picture for name in ("daffodil", "tulip", "flowers: 15 images"))
+
+
+def test_where_eval_writes_is_looked_at_first(packnet: Packnet, flowers: Path) -> None:
+    arguments = ("eval", "--task", "flowers", "--data", "nowhere")
+    assert "ends in .csv or .svg" in packnet(*arguments, "--confusion", "confusion.jpg").err
+    result = packnet(*arguments, "--predictions", "far/answers.csv")
+    assert (result.code, "far: expected a folder to write answers.csv to" in result.err) == (3, True)
+
+
+def test_exports_are_measured_as_the_pack_is(packnet: Packnet, flowers: Path) -> None:
+    assert packnet("export", "--task", "flowers").code == 0
+    lines = [
+        packnet("eval", "--task", "flowers", "--data", flowers, *more).out for more in ((), ("--onnx", "flowers.onnx"))
+    ]
+    assert lines[0] == lines[1]

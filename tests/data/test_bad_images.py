@@ -96,3 +96,21 @@ def test_a_missing_pillow_does_not_pass_for_bad_images(photos, monkeypatch):
 
 def test_built_in_images_are_all_good():
     assert open_dataset("builtin:digits", skip_bad_images=True).skipped == ()
+
+
+@pytest.mark.parametrize("size", [(60000, 1), (1, 129), (16384, 8193)])
+def test_an_image_too_large_to_resize_is_refused_by_its_header(tmp_path, size):
+    """A stripe of 60,000 pixels by 1, its shorter side resized to 256, would be 3 GB."""
+    from PIL import Image
+
+    from packnet_deploy.data import pillow as door
+
+    path = tmp_path / "stripe.bmp"
+    with path.open("wb") as file:  # a header and no pixels: whoever decodes them finds the file cut short
+        Image.new("1", (1, 1)).save(file, "bmp")
+    content = bytearray(path.read_bytes())
+    content[18:26] = size[0].to_bytes(4, "little") + size[1].to_bytes(4, "little")
+    path.write_bytes(content)
+    for read in (door.read_rgb, door.size_of):
+        with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels, more than 134,217,728 or one side more"):
+            read(path)

@@ -140,7 +140,7 @@ REFUSALS = {  # what is written (a name ending in / is an empty folder), and wor
     "empty": ("/", "expected train/CLASS/*.jpg beside val/CLASS/*.jpg or test/CLASS/*.jpg, got an empty folder"),
     "train only": ("train/a/1.jpg", "got the folders 'train'"),
     "no train": ("val/a/1.jpg x.txt", "got the folders 'val' and 1 file"),
-    "other names": ("training/a/1.jpg valid/a/1.jpg", "got the folders 'training', 'valid'"),
+    "other names": ("learn/a/1.jpg check/a/1.jpg", "got the folders 'check', 'learn'"),
     "no class folders": ("train/1.jpg train/2.jpg test/a/1.jpg", f"train: {ONE_CLASS_FOLDER_EACH}2 files"),
     "empty train": ("train/ test/", f"train: {ONE_CLASS_FOLDER_EACH}an empty folder"),
     "one class": (
@@ -230,3 +230,25 @@ def test_nothing_is_held_out_where_that_is_asked_for(tmp_path):
     assert (len(data.train), len(data.val), len(data.test), data.val_from) == (2, 0, 4, "none held out")
     whole, usual = (open_dataset("builtin:digits", val_fraction=fraction) for fraction in (0, None))
     assert (len(whole.train), len(whole.val)) == (len(usual.train) + len(usual.val), 0)
+
+
+@pytest.mark.parametrize("valid", ["valid", "Valid", "validation"])
+def test_parts_under_their_other_names_are_found_and_said(write_set, valid):
+    root = write_set(**{"Train": PETS, valid: {"cat": 3, "dog": 4}})
+    data = open_dataset(root)
+    assert (len(data.train) + len(data.val), len(data.test)) == (30, 7)
+    assert data.notes == (f"{root / valid} was taken for val/",)
+    assert open_split(root, "test")[1].notes == (f"{root / valid} was taken for test/",)
+    (root / "val").mkdir()
+    (root / "val/cat").mkdir()
+    shutil.copy(root / valid / "cat/000.png", root / "val/cat")
+    assert open_split(root, "val")[1].notes == (), "its own name comes first"
+
+
+def test_files_of_other_suffixes_are_counted(write_set):
+    root = write_set(train=PETS, test=PETS)
+    for name in ("a.HEIC", "b.heic", "notes.txt", "README", ".hidden"):
+        (root / "test/cat" / name).write_bytes(b"")
+    note = f"{root / 'test'}: 4 files left out, of no suffix read here (2 .heic, 1 .txt, 1 without)"
+    assert open_split(root)[1].notes == (note,)
+    assert open_dataset(root).notes == (note,)

@@ -15,6 +15,8 @@ from packnet_deploy.data.preprocess import centre
 from packnet_deploy.data.splits import FileSplit
 from packnet_deploy.export.api import export_task
 from packnet_deploy.pack import InputSpec, Pack
+from packnet_deploy.predict.evaluation import evaluate
+from packnet_deploy.predict.opening import load
 
 DOCS = Path(__file__).parents[2] / "docs" / "exports.md"
 SPEC = InputSpec((3, 33, 40), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 37)
@@ -29,7 +31,7 @@ SPECS = [
 @pytest.fixture(scope="module")
 def blocks() -> list[str]:
     section = DOCS.read_text(encoding="utf-8").partition("## From a photo to logits")[2]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:3]
 
 
 @pytest.fixture
@@ -73,5 +75,25 @@ def test_a_model_answers(
     monkeypatch.chdir(tmp_path)
     export_task(tiny_pack, "second", tmp_path / "flowers.onnx")
     photos[1].rename("photo.jpg")
-    exec("\n".join(blocks), {})
+    exec("\n".join(blocks[:2]), {})
     assert capsys.readouterr().out.strip() in tiny_pack.header("second").classes
+
+
+def test_its_figure_is_that_of_eval(
+    blocks: list[str], photos: list[Path], tiny_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_task(tiny_pack, "second", tmp_path / "flowers.onnx")
+    classes = tiny_pack.header("second").classes
+    for number, path in enumerate(photos):
+        folder = tmp_path / "photos" / classes[number % len(classes)]
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.convert("RGB").save(folder / f"{number}.jpg", exif=image.getexif())
+    Path("photo.jpg").write_bytes(next(Path("photos").glob("*/*.jpg")).read_bytes())
+    exec("\n".join(blocks), {})
+    told = capsys.readouterr().out.splitlines()[-1]
+    with load(tiny_pack.path) as predictor:
+        found = evaluate(predictor, "second", "photos")
+    assert told == f"error {found.error:.1%} of {len(photos)} images"
+    assert 0 < found.error < 1

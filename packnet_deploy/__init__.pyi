@@ -1,0 +1,3 @@
+from .predict.opening import load as load
+
+__version__: str
