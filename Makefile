@@ -3,20 +3,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
-DEMO_DIR ?= .
+DEMO_DIR ?= packnet-demo
 JOBS ?= 2
 
-.PHONY: help demo test lint unit benchmarks clean
+.PHONY: help demo test lint unit docs package benchmarks clean
 
 help:
 	@echo "make demo        install, then train, verify, export and measure the quickstart"
 	@echo "make test        install, then lint, type checks and every test"
 	@echo "make lint        ruff, mypy and the import rules"
+	@echo "make docs        the documentation as a site, in site/; a broken link fails"
+	@echo "make package     sdist and wheel, in dist/, checked"
 	@echo "make benchmarks  the figures of docs/benchmarks.md, measured here"
 	@echo "make clean       remove the environment and everything made"
 
 demo: $(VENV)/train.installed
-	cd $(DEMO_DIR) && $(BIN)/packnet demo
+	$(BIN)/packnet demo --output $(DEMO_DIR)
 
 test: lint unit
 
@@ -29,6 +31,14 @@ lint: $(VENV)/dev.installed
 # The files of a test run share no state, so they run side by side; one thread each, or they fight for the cores.
 unit: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+docs: $(VENV)/docs.installed
+	$(BIN)/mkdocs build --strict
+
+package: $(VENV)/docs.installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 benchmarks: $(VENV)/dev.installed
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -45,5 +55,9 @@ $(VENV)/dev.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/train.installed
 
+$(VENV)/docs.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist quickstart.pack quickstart.train letters.onnx digits.onnx textures.onnx
+	rm -rf $(VENV) build dist site packnet-demo

@@ -41,7 +41,12 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
         "docs",
         "engines",
         ".ci",
+        ".github",
         "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "mkdocs.yml",
         "Makefile",
         "pyproject.toml",
     ):
@@ -61,5 +66,7 @@ def test_no_test_module_imports_another() -> None:
 
 
 def test_one_version() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
-    assert f'\nversion = "{packnet_deploy.__version__}"\n' in text
+    version = packnet_deploy.__version__
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()

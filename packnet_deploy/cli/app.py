@@ -33,7 +33,7 @@ COMMANDS = {
     "delta": ("delta", "Move one task between packs as a single file."),
     "experiment": ("experiment", "Run what an experiment's recipe asks for and is not done yet."),
     "report": ("report", "Write an experiments folder's tables and figures as HTML and Markdown."),
-    "demo": ("demo", "Train, verify, export and measure the quickstart in this folder."),
+    "demo": ("demo", "Train, verify, export and measure the quickstart, in a folder of its own."),
 }
 EXTRAS = {
     "torch": "train",

@@ -11,11 +11,44 @@ QUICKSTART_DATA = "builtin:{task}"  # each quickstart task bears its data set's 
 
 
 @click.command()
-def command() -> None:
-    """Train, verify, export and measure the quickstart in this folder.
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="packnet-demo",
+    show_default=True,
+    help="The folder to work in; it is made.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Instead of all that: write the demo's images to DIR/digits, DIR/letters and DIR/textures, to train on.",
+)
+def command(output: Path, images: Path | None) -> None:
+    """Train, verify, export and measure the quickstart, in a folder of its own.
 
-    Leaves quickstart.pack and one ONNX file a task. Run again, it keeps the pack that is there and does the rest anew.
+    Leaves quickstart.pack and one ONNX file a task there. Run again, it keeps the pack that is there and does the rest
+    anew. With --images it only writes images: for whoever has none at hand to try packnet train on.
     """
+    if images is not None:
+        _write_images(images)
+        return
+    _demo(output)
+
+
+def _write_images(folder: Path) -> None:
+    from packnet_deploy.data.builtin import NAMES, write_folder
+    from packnet_deploy.errors import UsageError
+
+    if there := [folder / name for name in NAMES if (folder / name).exists()]:
+        raise UsageError(f"{there[0]}: expected nothing there yet, got a folder or a file; choose another --images")
+    for name in NAMES:
+        count = write_folder(name, folder / name)
+        click.echo(f"{folder / name}: {count:,} images, to be given as --data {folder / name}")
+
+
+def _demo(folder: Path) -> None:
     from packnet_deploy.bench.options import BenchOptions
     from packnet_deploy.bench.run import run_bench
     from packnet_deploy.cli.show import console, percent, size, table
@@ -29,11 +62,12 @@ def command() -> None:
     from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
     screen = console()
-    path, changes = train_all(read_recipe(QUICKSTART_RECIPE))
+    folder.mkdir(parents=True, exist_ok=True)
+    path, changes = train_all(read_recipe(QUICKSTART_RECIPE, pack=folder / "quickstart.pack"))
     pack = Pack.open(path)
     names = [entry.name for entry in pack.tasks]
     checks = {check.task: check for check in verify_pack(pack)}
-    reports = {name: export_task(pack, name, Path(f"{name}.onnx")) for name in names}
+    reports = {name: export_task(pack, name, folder / f"{name}.onnx") for name in names}
     with load(path) as predictor:
         errors = {name: evaluate(predictor, name, QUICKSTART_DATA.format(task=name)).error for name in names}
     screen.print("measuring latency, each task alone and all together …")
@@ -68,6 +102,7 @@ def command() -> None:
     screen.print(
         f"pack: {size(deltas + len(pack.graph_bytes()))} for {len(names)} tasks; {bench.machine}", soft_wrap=True
     )
-    screen.print(f"left here: {path}, {', '.join(f'{name}.onnx' for name in names)}")
+    screen.print(f"left in {folder}: {path.name}, {', '.join(f'{name}.onnx' for name in names)}", soft_wrap=True)
+    screen.print(f"next: packnet inspect {path}; on images of your own: packnet train --task NAME --data DIR")
     if failed := [name for name, check in checks.items() if not check.passes]:
         raise CheckFailed(f"{path}: verification failed for {', '.join(failed)}; run: packnet verify --pack {path}")

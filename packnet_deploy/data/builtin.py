@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,22 @@ def load(name: str, seed: int = 0, val_fraction: float = VAL_FRACTION) -> TaskDa
         val_from=f"held out of its training images, seed {seed}" if val_fraction else "none held out",
         test_from="its own test images",
     )
+
+
+def write_folder(name: str, folder: Path) -> int:
+    """Write a built-in set as ``folder/{train,test}/CLASS/NNNN.png``; returns how many images there are.
+
+    Raises:
+        EnvironmentFault, UsageError: as ``load``.
+        OSError: the disk is full, or the folder is not writable.
+    """
+    data = load(name, val_fraction=0)
+    for part, split in (("train", data.train), ("test", data.test)):
+        for label in data.classes:
+            (folder / part / label).mkdir(parents=True, exist_ok=True)
+        for index, label in enumerate(split.labels.tolist()):
+            split.image(index).save(folder / part / data.classes[label] / f"{index:04}.png")
+    return len(data.train) + len(data.test)
 
 
 def paint(

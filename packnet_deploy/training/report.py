@@ -48,6 +48,8 @@ def task_report(
         free: how many are left to later ones.
     """
     report = {key: getattr(options, key) for key in _OPTIONS} | {"prune_rate": rate.rate_of(options, notes)}
+    if options.weights is not None:
+        report["weights"] = options.weights
     if found := {moment: errors for moment, errors in notes.items() if errors and moment != rate.TRIED}:
         report["errors"] = found
     if warnings:

@@ -106,15 +106,23 @@ def check_addition(options: TrainOptions, pack: Pack) -> None:
     for name, given, own in (
         ("arch", options.arch, pack.backbone.arch),
         ("image-size", options.image_size, pack.input.shape[1]),
-        ("weights", options.weights, None),
+        ("weights", options.weights, _weights_of(pack)),
     ):
         if given is not None and given != own and pack.tasks:
-            holds = f"the pack's is {own}" if own is not None else "the pack has its own"
-            raise UsageError(f"--{name} {given}: {pack.path} exists and {holds}; leave the option out")
+            raise UsageError(
+                f"--{name} {given}: {pack.path} exists and the pack's is {own}; "
+                "leave the option out, or make another pack: --pack NEW.pack"
+            )
     if pack.tasks and options.epochs == 0:
         raise UsageError(f"--epochs 0: only a new pack's first task can be taken untrained; {pack.path} exists")
     if options.data is None:
         raise UsageError(f"--data: expected the images of task {options.task!r}, got none")
+
+
+def _weights_of(pack: Pack) -> str:
+    """What the pack's network started from, as its first task's report has it."""
+    said = pack.header(pack.tasks[0].name).report.get("weights", DEFAULT_WEIGHTS) if pack.tasks else DEFAULT_WEIGHTS
+    return said if isinstance(said, str) else DEFAULT_WEIGHTS
 
 
 def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:

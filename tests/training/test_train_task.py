@@ -317,7 +317,7 @@ def test_what_a_pack_cannot_take(tmp_path: Path, coloured: Coloured) -> None:
         ("task 'one' is in it already; choose another name", {"task": "one"}),
         ("--arch resnet18: .* exists and the pack's is quickstart; leave the option out", {"arch": "resnet18"}),
         ("--image-size 32: .* the pack's is 16", {"image_size": 32}),
-        ("--weights w.pth: .* the pack has its own", {"weights": "w.pth"}),
+        ("--weights w.pth: .* exists and the pack's is none; leave the option out", {"weights": "w.pth"}),
         ("--epochs 0: only a new pack's first task", {"epochs": 0}),
         ("--data: expected the images of task 'two', got none", {"data": None}),
         ("task name 'a/b': expected 1 to 64 letters", {"task": "a/b"}),
