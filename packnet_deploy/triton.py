@@ -22,8 +22,8 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.export.api import export_task
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
-from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
-from packnet_deploy.pack.atomic import sync_directory
+from packnet_deploy.export.write import move_into_place, write_buffers
+from packnet_deploy.pack.atomic import staging_folder, sync_directory
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import IMAGES, LOGITS
 from packnet_deploy.trt.check import read_plan
@@ -126,7 +126,7 @@ def _new_version(repository: Path, task: str, config: str, classes: Sequence[str
     model = repository / task
     with _made(repository):
         version = _next_version(model)
-        with staging_folder(model) as staging:
+        with staging_folder(repository) as staging:  # not inside it: Triton polls what is there
             new = staging / task
             (new / version).mkdir(parents=True)
             yield new / version, model / version

@@ -26,9 +26,9 @@ from packnet_deploy.export.write import (
     lay_out_sparse,
     model_buffers,
     move_into_place,
-    staging_folder,
     write_buffers,
 )
+from packnet_deploy.pack.atomic import staging_folder
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.runners.wire import size_of

@@ -33,8 +33,8 @@ from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.skeleton import Target, expected_logits
-from packnet_deploy.export.write import data_file, model_buffers, move_into_place, staging_folder, write_buffers
-from packnet_deploy.pack.atomic import locked, sync_directory
+from packnet_deploy.export.write import data_file, model_buffers, move_into_place, write_buffers
+from packnet_deploy.pack.atomic import locked, staging_folder, sync_directory
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.runners.exported import metadata_of, read_model

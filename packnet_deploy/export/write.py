@@ -9,10 +9,7 @@ serialiser's own, which the tests hold us to. The encoding is runners/wire.py's.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,16 +127,6 @@ def write_buffers(path: Path, buffers: Sequence[Buffer]) -> None:
             while rest:  # one write call takes at most 2 GiB
                 rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
-
-
-@contextmanager
-def staging_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target``, on its file system; gone afterwards, whatever happens."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def move_into_place(files: Sequence[Path], folder: Path) -> None:

@@ -4,29 +4,102 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 
 from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.pack.reading import directory_of
 
 TEMP_PREFIX = ".tmp-"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; when the block ends well it takes the place of ``path``, else it is gone."""
-    temp = path.with_name(f"{TEMP_PREFIX}{path.name}-{os.getpid()}")
+def replacing(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write; when the block ends well it takes the place of ``path`` and its mode, else it is gone.
+
+    Its name cannot be told and it must be new, so nothing that was planted is written through.
+
+    Args:
+        inside: from this folder on, no part of the way to ``path`` may be a link (``reading.directory_of``).
+    """
+    temp = path.with_name(_temporary_name(path))
+    with directory_of(path, inside) as directory:
+        made = False
+
+        def create(name: str, flags: int) -> int:
+            nonlocal made
+            handle = os.open(temp.name, flags | os.O_EXCL, 0o666, dir_fd=directory)
+            made = True
+            return handle
+
+        try:
+            with open(temp, "wb", opener=create) as file:
+                if (mode := _mode_of(path.name, directory)) is not None:
+                    os.fchmod(file.fileno(), mode)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temp.name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            if made:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temp.name, dir_fd=directory)
+            raise
+        os.fsync(directory)
+
+
+@contextlib.contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target``, on its file system; gone afterwards, whatever happens.
+
+    Those that killed processes have left for this target go first. Each is locked for as long as its process lives, so
+    one that can be locked is nobody's.
+    """
+    own = re.compile(re.escape(f"{TEMP_PREFIX}{target.name}-") + r"[0-9a-f]{16}")
+    for leftover in target.parent.iterdir():
+        if own.fullmatch(leftover.name):
+            _sweep(leftover)
+    with contextlib.ExitStack() as held:
+        folder = _made_and_locked(target, held)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made_and_locked(target: Path, held: contextlib.ExitStack) -> Path:
+    while True:
+        folder = target.with_name(_temporary_name(target))
+        folder.mkdir()
+        with contextlib.suppress(FileNotFoundError, EnvironmentFault):  # another swept it before it was locked
+            held.enter_context(locked(folder))
+            if folder.exists():
+                return folder
+
+
+def _sweep(leftover: Path) -> None:
+    with contextlib.suppress(OSError, EnvironmentFault):  # a link, or another process's
+        if not leftover.is_symlink():
+            with locked(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _temporary_name(path: Path) -> str:
+    return f"{TEMP_PREFIX}{path.name}-{token_hex(8)}"
+
+
+def _mode_of(name: str, directory: int) -> int | None:
+    """The mode of the regular file that is to be replaced; None where there is none."""
     try:
-        with open(temp, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
-    except BaseException:
-        temp.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+        mode = os.lstat(name, dir_fd=directory).st_mode
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(mode) if stat.S_ISREG(mode) else None
 
 
 def sync_directory(path: Path) -> None:
@@ -43,7 +116,10 @@ def sync_directory(path: Path) -> None:
 def remove_leftovers(directory: Path) -> None:
     """Delete what writers killed half-way left in ``directory``. Call it under the lock only."""
     for leftover in directory.glob(f"{TEMP_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +132,7 @@ def open_chain(path: Path, manifest: Manifest, through: int) -> Iterator[Chain]:
     entries = manifest.tasks[:through]
     paths = [path / entry.file for entry in entries]
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        for place, entry, got in zip(paths, entries, pool.map(file_sha256, paths), strict=True):
+        for place, entry, got in zip(paths, entries, pool.map(partial(file_sha256, inside=path), paths), strict=True):
             check_hash(place, entry.sha256, got)
             if (size := place.stat().st_size) != entry.bytes:
                 raise ArtefactError(f"{place}: {MANIFEST_FILE} says {entry.bytes:,} bytes, but it has {size:,}")
@@ -139,7 +140,7 @@ def open_chain(path: Path, manifest: Manifest, through: int) -> Iterator[Chain]:
         deltas: list[Delta] = []
         free = [param.size for param in manifest.packable]
         for position, entry in enumerate(entries):
-            file = stack.enter_context(TensorFile(paths[position]))
+            file = stack.enter_context(TensorFile(paths[position], inside=path))
             header = DeltaHeader.of(file)
             check_place(file, header, manifest, position)
             if (header.task, len(header.classes)) != (entry.name, entry.classes):
@@ -203,14 +204,17 @@ def check_pattern(where: Path, param: ParamSpec, owner: OwnerMap) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, inside: Path | None = None) -> str:
     """SHA-256 of a file, in hex.
 
+    Args:
+        inside: from this folder on, no part of the way to ``path`` may be a link.
+
     Raises:
-        ArtefactError: there is no such file.
+        ArtefactError: there is no such file, or it is reached over a link.
     """
     digest = hashlib.sha256()
-    with open_regular(path, missing=f"{path}: no such file; the pack is incomplete") as file:
+    with open_regular(path, f"{path}: no such file; the pack is incomplete", inside) as file:
         buffer = bytearray(_READ_BYTES)
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])

@@ -93,7 +93,7 @@ class Pack:
     def graph_bytes(self) -> bytes:
         """The weight-free graph, its hash checked."""
         path = self.path / GRAPH_FILE
-        with open_regular(path, missing=f"{path}: no such file; the pack is incomplete") as file:
+        with open_regular(path, f"{path}: no such file; the pack is incomplete", inside=self.path) as file:
             data = file.readall()
         check_hash(path, self.manifest.graph_sha256, hashlib.sha256(data).hexdigest())
         return data
@@ -117,8 +117,8 @@ class Pack:
     def header(self, name: str) -> DeltaHeader:
         """What one task's delta says about itself; the file is hashed first."""
         entry = self.task(name)
-        check_hash(self.file(entry), entry.sha256, file_sha256(self.file(entry)))
-        with TensorFile(self.file(entry)) as file:
+        check_hash(self.file(entry), entry.sha256, file_sha256(self.file(entry), inside=self.path))
+        with TensorFile(self.file(entry), inside=self.path) as file:
             header = DeltaHeader.of(file)
             check_own_input(file, header, self.manifest)
             return header

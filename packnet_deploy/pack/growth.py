@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.pack.atomic import TEMP_PREFIX, locked, remove_leftovers, replacing, sync_directory
+from packnet_deploy.pack.atomic import locked, remove_leftovers, replacing, staging_folder, sync_directory
 from packnet_deploy.pack.bank import WeightBank
 from packnet_deploy.pack.chain import check_pattern, check_place, file_sha256
 from packnet_deploy.pack.decode import claim_in_place
@@ -35,7 +35,7 @@ from packnet_deploy.pack.manifest import (
     check_task_name,
 )
 from packnet_deploy.pack.owners import FREE, MAX_TASKS, OwnerMap
-from packnet_deploy.pack.reading import open_regular
+from packnet_deploy.pack.reading import directory_of, open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
 
@@ -61,20 +61,17 @@ def create_pack(
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another path, or add tasks to it")
     manifest = Manifest(backbone, spec, hashlib.sha256(graph).hexdigest(), tuple(packable))
-    temp = target.with_name(f"{TEMP_PREFIX}{target.name}-{os.getpid()}")
-    shutil.rmtree(temp, ignore_errors=True)  # of a killed process that had our number
-    try:
-        (temp / "deltas").mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with staging_folder(target) as outer:
+        folder = outer / target.name
+        (folder / "deltas").mkdir(parents=True)
         for name, data in ((GRAPH_FILE, graph), (MANIFEST_FILE, manifest.to_bytes())):
-            with replacing(temp / name) as file:
+            with replacing(folder / name) as file:
                 file.write(data)
-        empty = Pack.open(temp)  # reads it back: what a reader refuses must not be left behind
+        empty = Pack.open(folder)  # reads it back: what a reader refuses must not be left behind
         if first is not None:
             append_task(empty, first)
-        os.rename(temp, target)
-    except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
-        raise
+        os.rename(folder, target)
     sync_directory(target.parent)
     return Pack.open(target)
 
@@ -145,7 +142,7 @@ def extract_delta(pack: Pack, task: str, target: Path) -> None:
     entry = pack.task(task)
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another file")
-    with open_regular(pack.file(entry)) as original, replacing(target) as out:
+    with open_regular(pack.file(entry), inside=pack.path) as original, replacing(target) as out:
         shutil.copyfileobj(original, out, 1 << 20)
         out.flush()
         if (got := file_sha256(Path(out.name))) != entry.sha256:
@@ -181,19 +178,21 @@ def _grow(pack: Pack, name: str, before: _Before, write: Callable[[BinaryIO], No
             )
         deltas = pack.path / "deltas"
         deltas.mkdir(exist_ok=True)
-        remove_leftovers(pack.path)
-        remove_leftovers(deltas)
+        with directory_of(deltas / MANIFEST_FILE, inside=pack.path):  # which no link may lead out of the pack
+            remove_leftovers(pack.path)
+            remove_leftovers(deltas)
         entry = TaskEntry(name, len(pack.tasks) + 1, classes=0, sha256="", bytes=0)
         target = pack.path / entry.file
         is_new = not target.exists()
         try:
-            with replacing(target) as file:
+            with replacing(target, inside=pack.path) as file:
                 write(file)
                 file.flush()
                 classes = _check_written(Path(file.name), pack, name, before)
-            entry = replace(entry, classes=classes, sha256=file_sha256(target), bytes=target.stat().st_size)
+            sha256 = file_sha256(target, inside=pack.path)
+            entry = replace(entry, classes=classes, sha256=sha256, bytes=target.stat().st_size)
             manifest = pack.manifest.with_task(entry)
-            with replacing(pack.path / MANIFEST_FILE) as file:
+            with replacing(pack.path / MANIFEST_FILE, inside=pack.path) as file:
                 file.write(manifest.to_bytes())
         except BaseException:
             # The last step may fail after its rename; then pack.json names the delta, which has to stay.
@@ -206,8 +205,8 @@ def _grow(pack: Pack, name: str, before: _Before, write: Callable[[BinaryIO], No
 def _check_written(path: Path, pack: Pack, name: str, before: _Before) -> int:
     """Hold the delta at ``path`` to everything a reader of the grown pack will hold it to; returns its class count."""
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(TensorFile(path))
-        first = stack.enter_context(TensorFile(pack.file(pack.tasks[0]))) if pack.tasks else file
+        file = stack.enter_context(TensorFile(path, inside=pack.path))
+        first = stack.enter_context(TensorFile(pack.file(pack.tasks[0]), inside=pack.path)) if pack.tasks else file
         header = DeltaHeader.of(file)
         check_place(file, header, pack.manifest, len(pack.tasks))
         check_delta(file, header, pack.packable, before.free, first)

@@ -143,7 +143,8 @@ class Manifest:
             ArtefactError: it is missing, malformed, of another version, or contradicts itself.
             EnvironmentFault: the system does not let us read it.
         """
-        with open_regular(path, missing=f"{path.parent}: not a pack (it has no {MANIFEST_FILE})") as file:
+        missing = f"{path.parent}: not a pack (it has no {MANIFEST_FILE})"
+        with open_regular(path, missing, inside=path.parent) as file:
             if os.fstat(file.fileno()).st_size > MAX_MANIFEST_BYTES:
                 raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")
             raw = file.readall()

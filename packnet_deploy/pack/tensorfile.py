@@ -86,17 +86,20 @@ class TensorEntry:
 class TensorFile:
     """A safetensors file open for reading, by several threads at once if need be.
 
+    Args:
+        inside: from this folder on, no part of the way to ``path`` may be a link.
+
     Raises:
         ArtefactError: the file is missing, truncated, malformed, or holds a name, dtype or shape that no delta has.
         EnvironmentFault: the system does not let us read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inside: Path | None = None) -> None:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
         self.entries: dict[str, TensorEntry] = {}
-        self._file = open_regular(path)
+        self._file = open_regular(path, inside=inside)
         try:
             with safe_open(path, framework="numpy") as header:
                 self.metadata: dict[str, str] = dict(header.metadata() or {})

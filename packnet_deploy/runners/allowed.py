@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from packnet_deploy.runners.sizes import FLOATS, check_sizes
+from packnet_deploy.runners.sizes import FLOATS, OWN, check_sizes
 
 OPSETS = range(13, 26)
 MAX_NODES = 20_000
@@ -79,9 +79,9 @@ def check_graph(model: ModelProto, size: int, *, data_beside: bool) -> None:
 
 def _problems(model: ModelProto, data_beside: bool) -> Iterator[str]:
     graph = model.graph
-    opsets = [(entry.domain, entry.version) for entry in model.opset_import]
-    if len(opsets) != 1 or opsets[0][0] not in ("", "ai.onnx") or opsets[0][1] not in OPSETS:
-        yield f"expected ONNX's own operator set, {OPSETS[0]} to {OPSETS[-1]}, alone, got {opsets[:3]!r}"
+    opsets = [entry.version for entry in model.opset_import if entry.domain in OWN]
+    if len(opsets) != 1 or opsets[0] not in OPSETS:
+        yield f"expected ONNX's own operator set, {OPSETS[0]} to {OPSETS[-1]}, once, got {opsets[:3]}"
     if model.functions or model.training_info:
         yield "expected a graph alone, got functions or training information beside it"
     if len(graph.node) > MAX_NODES:
@@ -99,7 +99,7 @@ def _problems(model: ModelProto, data_beside: bool) -> Iterator[str]:
 
 def _node_problems(node: NodeProto) -> Iterator[str]:
     name = f"node {node.name!r}"
-    if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+    if node.domain not in OWN or node.op_type not in OPERATORS:
         operator = f"{node.domain}.{node.op_type}".removeprefix(".")
         yield f"{name}: operator {operator!r} is not among those a graph may hold"
     for attribute in node.attribute:

@@ -22,6 +22,7 @@ MAX_WORK = 1 << 40  # multiply-adds for an image
 MAX_FIXED = 1 << 24  # elements computed from no input at all, beyond FIXED_PER_WEIGHT for each of an initialiser's
 FIXED_PER_WEIGHT = 8  # a mask, its numbers, their product and what rounding adds to it
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+OWN = ("", "ai.onnx")  # the names of ONNX's own operators' domain
 OPEN_SIDE = 224  # what an image's height and width are taken for where the graph leaves them open
 
 Shapes = dict[str, tuple[int, ...]]
@@ -97,7 +98,8 @@ def _given(graph: GraphProto) -> tuple[Shapes, dict[str, int]]:
 
 def _inferred(model: ModelProto, given: Shapes, types: Mapping[str, int]) -> tuple[Shapes, dict[str, int]]:
     """Shapes, where all sizes are known, and types: what was given, and of what the nodes compute."""
-    alone = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    opset = [entry for entry in model.opset_import if entry.domain in OWN]
+    alone = ModelProto(ir_version=model.ir_version, opset_import=opset)
     alone.graph.name = "sizes"
     alone.graph.node.extend(model.graph.node)
     told = [tensor for tensor in model.graph.initializer if _is_told(tensor)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.export.write import move_into_place, staging_folder, write_buffers
+from packnet_deploy.export.write import move_into_place, write_buffers
+from packnet_deploy.pack.atomic import staging_folder
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.check import engine_tolerance, verify_engine

@@ -29,20 +29,20 @@ class Fuse:
         self.spent += granted
         return granted
 
-    def step(self, real: Callable[..., None], *arguments: Any) -> None:
+    def step(self, real: Callable[..., None], *arguments: Any, **more: Any) -> None:
         self.landmarks.append(self.spent)
         if not self.spend(1):
             self.blow()
-        real(*arguments)
+        real(*arguments, **more)
 
     @contextlib.contextmanager
     def burning(self) -> Iterator[Fuse]:
         """Inside this block all of atomic.py's writing burns the fuse."""
         fsync, rename = os.fsync, os.replace
         with (
-            mock.patch.object(atomic, "open", lambda path, mode: FusedFile(path, self), create=True),
+            mock.patch.object(atomic, "open", lambda path, mode, opener: FusedFile(path, self, opener), create=True),
             mock.patch.object(os, "fsync", lambda file: self.step(fsync, file)),
-            mock.patch.object(os, "replace", lambda old, new: self.step(rename, old, new)),
+            mock.patch.object(os, "replace", lambda old, new, **where: self.step(rename, old, new, **where)),
         ):
             yield self
 
@@ -56,8 +56,8 @@ class Fuse:
 class FusedFile(io.FileIO):
     """An unbuffered file whose every byte burns the fuse."""
 
-    def __init__(self, path: Any, fuse: Fuse) -> None:
-        super().__init__(path, "w")
+    def __init__(self, path: Any, fuse: Fuse, opener: Callable[[str, int], int]) -> None:
+        super().__init__(path, "w", opener=opener)
         self._fuse = fuse
 
     def write(self, data: Any) -> int:

@@ -236,9 +236,9 @@ def test_bytes_reach_the_disk_before_the_name_that_promises_them(
         events.append(("sync", os.fstat(handle).st_ino))
         fsync(handle)
 
-    def recorded_rename(old: Path, new: Path) -> None:
-        events.append(("rename", old.stat().st_ino))
-        rename(old, new)
+    def recorded_rename(old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        events.append(("rename", os.stat(old, dir_fd=src_dir_fd).st_ino))
+        rename(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(os, "replace", recorded_rename)
@@ -333,7 +333,7 @@ def test_a_pack_that_no_reader_would_accept_is_not_made(tmp_path: Path, backbone
 
 
 def test_a_killed_creators_leftover_is_no_obstacle(tmp_path: Path, world: World) -> None:
-    (tmp_path / f".tmp-a.pack-{os.getpid()}" / "deltas").mkdir(parents=True)
+    (tmp_path / ".tmp-a.pack-0123456789abcdef" / "deltas").mkdir(parents=True)
     world.build(tmp_path / "a.pack")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.pack"]
 

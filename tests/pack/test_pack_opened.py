@@ -68,9 +68,9 @@ def test_adding_a_task_reads_every_older_one_once(tmp_path: Path, monkeypatch: p
     decoded: Counter[str] = Counter()
     file_sha256, decode_param = chain.file_sha256, chain.decode_param
 
-    def count_hash(path: Path) -> str:
+    def count_hash(path: Path, inside: Path) -> str:
         hashed[path.name] += 1
-        return file_sha256(path)
+        return file_sha256(path, inside)
 
     def count_decode(param: Any, deltas: Any, *outputs: Any) -> None:
         decoded.update(file.path.name for file in deltas)

@@ -156,7 +156,7 @@ def _integers_divided(model: ModelProto) -> None:
 
 OPERATORS: dict[str, Change] = {
     "an operator of another domain": _adds(helper.make_node("Relu", ["images"], ["x"], domain="com.microsoft")),
-    "another operator set beside ONNX's": lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3)),
+    "ONNX's operator set twice": lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx", 13)),
     "an operator set that is not known": lambda m: setattr(m.opset_import[0], "version", 2**40),
     "an operator set of the past": lambda m: setattr(m.opset_import[0], "version", 1),
     "functions that call each other twice, 40 deep": _calls_itself,

@@ -8,7 +8,6 @@ every weight and the others own nothing but their heads.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from packnet_deploy.pack import Backbone, InputSpec, Pack, append_task, create_pack
-from packnet_deploy.pack.atomic import TEMP_PREFIX, sync_directory
+from packnet_deploy.pack.atomic import staging_folder, sync_directory
 from packnet_deploy.training.guard import FrozenGuard
 from packnet_deploy.training.module import rounded
 from packnet_deploy.training.network import PackedNetwork
@@ -153,9 +152,9 @@ class SharedNetwork:
         wide = {name: tensor.detach() for name, tensor in find_head(self.module.network, self.head).named_parameters()}
         packed = PackedNetwork(self.module.network, self.head, self.spec)
         nothing = {param.name: torch.zeros(param.shape, dtype=torch.bool) for param in packed.packable}
-        temp = path.with_name(f"{TEMP_PREFIX}{path.name}-{os.getpid()}-whole")
         pack: Pack | None = None
-        try:
+        with staging_folder(path) as folder:
+            temp = folder / path.name
             for task, classes in self.module.classes.items():
                 packed.begin(task, classes, claim=nothing if pack else None)
                 with torch.no_grad():
@@ -170,8 +169,5 @@ class SharedNetwork:
                 else:
                     pack = append_task(pack, new)
             os.rename(temp, path)
-        except BaseException:
-            shutil.rmtree(temp, ignore_errors=True)
-            raise
         sync_directory(path.parent)
         return Pack.open(path)
