@@ -88,12 +88,13 @@ class TrainFolder:
         """
         path = self.path / TASKS
         try:
-            if tasks := [from_json(task, str(path)) for task in json.loads(path.read_bytes())]:
-                return tasks
-            raise ValueError("it lists no tasks")
+            tasks = json.loads(path.read_bytes())
+            if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+                raise ValueError("it lists no tasks")
+            return [from_json(task, str(path)) for task in tasks]
         except FileNotFoundError as error:
             raise UsageError(f"--resume: {path}: no such file; there is no training to go on with") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ArtefactError(f"{path}: damaged ({error}); give the tasks again, with --resume") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from packnet_deploy.pack import (
 )
 
 Tensors = dict[str, npt.NDArray[np.float32]]
+NORM = ["n.weight", "n.bias", "n.running_mean", "n.running_var"]
 
 
 @dataclass
@@ -135,3 +137,27 @@ def pack_of(
         )
         pack = append_task(pack, task_)
     return pack
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, Any]) -> np.ndarray:
+    names = [value.name for value in model.graph.input]
+    return np.asarray(onnx.reference.ReferenceEvaluator(model).run(None, {n: feeds[n] for n in names})[0])
+
+
+def one_layer(kind: str, **attributes: Any) -> tuple[onnx.ModelProto, Tensors, np.ndarray]:
+    """A layer of 3 to 5 channels, then normalisation; returns graph, tensors and an input."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.uniform(0.2, 2, 5).astype(np.float32) for name in NORM}
+    tensors |= {"w": rng.normal(size=(5, 3, 2, 2) if kind == "Conv" else (5, 3)).astype(np.float32)}
+    tensors["b"] = rng.normal(size=5).astype(np.float32)
+    if kind == "Gemm" and not attributes.get("transB"):
+        tensors["w"] = np.ascontiguousarray(tensors["w"].T)
+    images = rng.normal(size=(2, 3, 2, 2) if kind == "Conv" else (2, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node(kind, ["images", "w", "b"], ["x"], "layer", **attributes),
+        helper.make_node("BatchNormalization", ["x", *NORM], ["y"], "norm"),
+        helper.make_node("Flatten", ["y"], ["logits"], "flat"),
+    ]
+    shapes: dict[str, list[int | str]] = {"images": ["batch", *images.shape[1:]]}
+    shapes |= {name: list(array.shape) for name, array in tensors.items()}
+    return skeleton(nodes, shapes), tensors, images

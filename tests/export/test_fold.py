@@ -6,21 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.reference
 import pytest
-from export_networks import Network, Tensors, skeleton
+from export_networks import Network, Tensors, one_layer, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 from packnet_deploy.export.fold import fold_normalisation_in_place
-
-NORM = ["n.weight", "n.bias", "n.running_mean", "n.running_var"]
-
-
-def run(model: onnx.ModelProto, feeds: dict[str, Any]) -> np.ndarray:
-    names = [value.name for value in model.graph.input]
-    return np.asarray(onnx.reference.ReferenceEvaluator(model).run(None, {n: feeds[n] for n in names})[0])
 
 
 def folded(model: onnx.ModelProto, tensors: Tensors) -> tuple[onnx.ModelProto, Tensors, list[str]]:
@@ -35,25 +27,6 @@ def folded(model: onnx.ModelProto, tensors: Tensors) -> tuple[onnx.ModelProto, T
     copy.graph.input.extend(inputs[1:])
     onnx.checker.check_model(copy)
     return copy, arrays, names
-
-
-def one_layer(kind: str, **attributes: Any) -> tuple[onnx.ModelProto, Tensors, np.ndarray]:
-    """A layer of 3 to 5 channels, then normalisation; returns graph, tensors and an input."""
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.uniform(0.2, 2, 5).astype(np.float32) for name in NORM}
-    tensors |= {"w": rng.normal(size=(5, 3, 2, 2) if kind == "Conv" else (5, 3)).astype(np.float32)}
-    tensors["b"] = rng.normal(size=5).astype(np.float32)
-    if kind == "Gemm" and not attributes.get("transB"):
-        tensors["w"] = np.ascontiguousarray(tensors["w"].T)
-    images = rng.normal(size=(2, 3, 2, 2) if kind == "Conv" else (2, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node(kind, ["images", "w", "b"], ["x"], "layer", **attributes),
-        helper.make_node("BatchNormalization", ["x", *NORM], ["y"], "norm"),
-        helper.make_node("Flatten", ["y"], ["logits"], "flat"),
-    ]
-    shapes: dict[str, list[int | str]] = {"images": ["batch", *images.shape[1:]]}
-    shapes |= {name: list(array.shape) for name, array in tensors.items()}
-    return skeleton(nodes, shapes), tensors, images
 
 
 def test_a_network_keeps_its_logits_and_loses_its_normalisation(tiny: Network) -> None:

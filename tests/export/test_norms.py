@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from export_networks import Network, Tensors, skeleton
+from export_networks import NORM, Network, Tensors, one_layer, run, skeleton
 from onnx import helper
-from test_fold import NORM, one_layer, run
 
 from packnet_deploy.export.norms import unfold_norms_in_place, unfold_values_in_place
 

@@ -226,6 +226,6 @@ def test_torchrun(coloured: Coloured, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     said = {path.parent.name + path.name: path.read_text() for path in (tmp_path / "logs").rglob("*.log")}
     assert done.returncode == 0, (done.stderr, said)
-    assert "b: retrain  epoch 1/1" in said["0stdout.log"]
+    assert "b: retrain  epoch 2/2" in said["0stdout.log"]
     assert said["1stdout.log"] == ""
     assert all(check.passes for check in verify_pack(Pack.open(tmp_path / "p.pack")))
