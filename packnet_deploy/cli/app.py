@@ -5,9 +5,11 @@ Exit codes: 0 ok, 1 a check failed, 2 usage, 3 environment, 4 artefact damaged o
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -101,9 +103,9 @@ def run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
+    except BrokenPipeError:  # the reader of our output has gone, as after `| head`: it has seen what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 0
     except (PackNetError, click.ClickException, OSError, ModuleNotFoundError) as error:
         if _verbose(arguments):
             traceback.print_exc()
@@ -124,6 +126,11 @@ def _described(error: Exception) -> tuple[str, int]:
         missing = missing_package(package, EXTRAS[package], "this command")
         return str(missing), missing.exit_code
     assert isinstance(error, OSError)
+    if error.errno == errno.ENOSPC:
+        folder = os.path.dirname(os.fspath(error.filename or "")) or "."
+        left = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB free there" if os.path.isdir(folder) else "a full disk"
+        what = f"{error.filename}: no room for it" if error.filename else "no room for what was to be written"
+        return f"{what}: {error.strerror}, {left}; free some, or write elsewhere", EnvironmentFault.exit_code
     return f"{error.filename or 'a file'}: {error.strerror or error}", EnvironmentFault.exit_code
 
 

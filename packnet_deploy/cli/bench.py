@@ -12,7 +12,8 @@ import click
 
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.cli.flags import flags_of, given
-from packnet_deploy.cli.packs import open_chosen, pack_option
+from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
+from packnet_deploy.cli.targets import expect_folder_of
 
 if TYPE_CHECKING:
     from packnet_deploy.bench.job import Job
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="The task; may be repeated.  [default: all]")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_task,
+    help="The task; may be repeated.  [default: all]",
+)
 @pack_option
 @flags_of(BenchOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -51,6 +59,8 @@ def command(
     options = BenchOptions(**given(context, BenchOptions))
     if plot is not None:
         check_plot(plot)
+    for path in (csv_file, plot):
+        expect_folder_of(path)
     with tempfile.TemporaryDirectory() as folder, console().status("preparing") as status:  # shown on terminals only
         jobs = _jobs(files, tasks, pack, Path(folder), options)
         report = run_jobs(

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from packnet_deploy.cli.packs import open_chosen, pack_option
+from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
+
+if TYPE_CHECKING:
+    from packnet_deploy.pack import TaskEntry
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
 
 
 @click.group(no_args_is_help=False)
@@ -15,10 +23,11 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--task", required=True, metavar="NAME", help="The task.")
+@click.option("--task", required=True, metavar="NAME", shell_complete=complete_task, help="The task.")
 @pack_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: as in the pack]")
-def extract(task: str, pack: Path | None, output: Path | None) -> None:
+@json_option
+def extract(task: str, pack: Path | None, output: Path | None, as_json: bool) -> None:
     """Copy a task's delta out of a pack, its hash checked."""
     from packnet_deploy.cli.show import size
     from packnet_deploy.pack import extract_delta
@@ -27,6 +36,9 @@ def extract(task: str, pack: Path | None, output: Path | None) -> None:
     entry = opened.task(task)
     target = output or Path(Path(entry.file).name)
     extract_delta(opened, task, target)
+    if as_json:
+        click.echo(json.dumps({"file": str(target), **_json(entry)}, indent=2))
+        return
     click.echo(f"{target}: task {task!r}, {size(entry.bytes)}, sha256 {entry.sha256}")
 
 
@@ -34,18 +46,40 @@ def extract(task: str, pack: Path | None, output: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @pack_option
 @click.option("--sha256", metavar="HEX", help="The hash that `delta extract` printed; another file is refused.")
-def apply(file: Path, pack: Path | None, sha256: str | None) -> None:
+@json_option
+def apply(file: Path, pack: Path | None, sha256: str | None, as_json: bool) -> None:
     """Add the task in a delta FILE to a pack.
 
-    The delta must have been made from this very pack; any other is refused with both hashes, and nothing changes.
+    The delta must have been made from this very pack; any other is refused with both hashes, and nothing changes. Nor
+    does anything where the pack has the task already, from the same file.
     A delta on its own cannot show that its values arrived whole: give its hash, too, after a transfer.
     """
     from packnet_deploy.cli.show import size
-    from packnet_deploy.errors import ArtefactError
+    from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
     from packnet_deploy.pack import apply_delta, file_sha256
 
-    if sha256 is not None and (got := file_sha256(file)) != sha256.lower():
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"--sha256: expected 64 hexadecimal digits, as delta extract prints them, got {sha256!r}")
+    if not file.exists():
+        raise EnvironmentFault(
+            f"{file}: expected a delta, got nothing: no such file; make it with packnet delta extract"
+        )
+    got = file_sha256(file)
+    if sha256 is not None and got != sha256.lower():
         raise ArtefactError(f"{file}: damaged in transfer: sha256 expected {sha256.lower()}, got {got}; fetch it again")
-    grown = apply_delta(open_chosen(pack), file)
+    opened = open_chosen(pack)
+    for entry in opened.tasks:
+        if entry.sha256 == got:  # a device that asks twice has what it asked for
+            said = f"{opened.path}: task {entry.name!r} is there already, as number {entry.index}; nothing changed"
+            click.echo(json.dumps({"pack": str(opened.path), "added": False, **_json(entry)}) if as_json else said)
+            return
+    grown = apply_delta(opened, file)
     entry = grown.tasks[-1]
+    if as_json:
+        click.echo(json.dumps({"pack": str(grown.path), "added": True, **_json(entry)}))
+        return
     click.echo(f"{grown.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")
+
+
+def _json(entry: TaskEntry) -> dict[str, Any]:
+    return {"task": entry.name, "index": entry.index, "bytes": entry.bytes, "sha256": entry.sha256}

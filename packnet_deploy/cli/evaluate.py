@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from packnet_deploy.cli.answering import Answering, answering_options, open_answering
+from packnet_deploy.cli.packs import complete_task
+from packnet_deploy.cli.targets import expect_folder_of
 
 if TYPE_CHECKING:
     from packnet_deploy.predict.evaluation import Evaluation
@@ -18,7 +20,7 @@ WORST = 10
 
 
 @click.command("eval")
-@click.option("--task", required=True, metavar="NAME", help="The task.")
+@click.option("--task", required=True, metavar="NAME", shell_complete=complete_task, help="The task.")
 @click.option("--data", required=True, help="Images: a folder as for training, or of class folders; or builtin:NAME.")
 @answering_options
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
@@ -60,7 +62,7 @@ def command(
 
     if confusion is not None:
         expect_confusion_suffix(confusion)
-    for path in filter(None, (confusion, predictions)):
+    for path in (confusion, predictions):
         expect_folder_of(path)
     with open_answering(Answering(pack, onnx, plan, device), [task]) as predictor:
         found = evaluate(predictor, task, data, split, batch_size=batch_size, skip_bad_images=skip_bad_images)
@@ -72,18 +74,6 @@ def command(
         click.echo(json.dumps(evaluation_to_json(found), indent=2, ensure_ascii=False))
     else:
         _print(found, data)
-
-
-def expect_folder_of(path: Path) -> None:
-    """Before anything is measured: that the file can be written when it has been.
-
-    Raises:
-        EnvironmentFault: its folder does not exist.
-    """
-    from packnet_deploy.errors import EnvironmentFault
-
-    if not path.parent.is_dir():
-        raise EnvironmentFault(f"{path.parent}: expected a folder to write {path.name} to, got none; make it first")
 
 
 def _print(found: Evaluation, data: str) -> None:

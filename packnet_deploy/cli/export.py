@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from packnet_deploy.cli.flags import flags_of, given
-from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
+from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
 from packnet_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="The task; may be repeated.")
+@click.option(
+    "--task", "tasks", multiple=True, metavar="NAME", shell_complete=complete_task, help="The task; may be repeated."
+)
 @click.option("--all-tasks", is_flag=True, help="Every task of the pack. A selector always holds them all.")
 @pack_option
 @click.option(
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="With --format triton: a plan built with --switch none, instead of an ONNX file; may be repeated.",
 )
+@click.option("--force", is_flag=True, help="Replace ONNX files that packnet export did not write.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @flags_of(ExportOptions)
 @click.pass_context
 def command(
@@ -53,6 +58,8 @@ def command(
     output: Path | None,
     target: str,
     plans: tuple[Path, ...],
+    force: bool,
+    as_json: bool,
     **_: Any,
 ) -> None:
     """Write tasks as ONNX files, each checked against the pack.
@@ -67,14 +74,19 @@ def command(
         _export_plans(opened, plans, output)
         return
     if target == "triton":
-        _show(_export_triton(opened, tasks, all_tasks, output, options))
+        reports = _export_triton(opened, tasks, all_tasks, output, options)
     else:
-        _show(_export(opened, tasks, all_tasks, output, options))
+        reports = _export(opened, tasks, all_tasks, output, options, force)
+    if as_json:
+        click.echo(json.dumps([_json(report) for report in reports], indent=2, ensure_ascii=False))
+    else:
+        _show(reports)
 
 
 def _export(
-    pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: ExportOptions
+    pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: ExportOptions, force: bool
 ) -> list[ExportReport]:
+    from packnet_deploy.cli.targets import expect_own_export
     from packnet_deploy.errors import UsageError
     from packnet_deploy.export.api import export_selector, export_task
     from packnet_deploy.export.shared import export_shared
@@ -83,16 +95,22 @@ def _export(
     if options.layout == "selector":
         if tasks:
             raise UsageError("--task: a selector holds every task of the pack; leave --task out")
-        return [export_selector(pack, output or Path(f"{stem}.onnx"), options)]
+        target = output or Path(f"{stem}.onnx")
+        expect_own_export(target, force)
+        return [export_selector(pack, target, options)]
     names = chosen_tasks(pack, tasks, all_tasks)
     if options.layout == "shared":
         return [export_shared(pack, names, output or Path(f"{stem}.shared"), options)]
     if all_tasks or len(names) > 1:
         folder = output or Path()
+        for name in names:
+            expect_own_export(folder / f"{name}.onnx", force)
         folder.mkdir(parents=True, exist_ok=True)
         with pack.opened(names) as opened:
             return [export_task(opened, name, folder / f"{name}.onnx", options) for name in names]
-    return [export_task(pack, name, output or Path(f"{name}.onnx"), options) for name in names]
+    target = output or Path(f"{names[0]}.onnx")
+    expect_own_export(target, force)
+    return [export_task(pack, names[0], target, options)]
 
 
 def _export_triton(
@@ -144,8 +162,25 @@ def _show(reports: list[ExportReport]) -> None:
             shown.add_row(task, files, written, *checked)
     screen = console()
     screen.print(shown)
+    first = reports[0]
+    if len(first.tasks) == 1 and first.files[0].suffix == ".onnx":
+        screen.print(f"next: packnet predict {first.tasks[0]} IMAGE --onnx {first.files[0]}", soft_wrap=True)
     for note in dict.fromkeys(f"{', '.join(report.tasks)}: {report.note}" for report in reports if report.note):
         screen.print(note)
+
+
+def _json(report: ExportReport) -> dict[str, Any]:
+    return {
+        "layout": report.options.layout,
+        "tasks": list(report.tasks),
+        "files": [str(file) for file in report.files],
+        "bytes": report.bytes,
+        "differences": {
+            task: {"max_difference": found.max_difference, "allowed": found.allowed}
+            for task, found in report.differences.items()
+        },
+        "note": report.note,
+    }
 
 
 def _files(report: ExportReport, row: int) -> str:

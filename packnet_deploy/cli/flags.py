@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -34,12 +34,13 @@ class GroupedCommand(click.Command):
 
 
 def flags_of(
-    options: type, headings: Mapping[str, str] | None = None
+    options: type, headings: Mapping[str, str] | None = None, choices: Mapping[str, Sequence[str]] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator that adds one flag for each field of ``options``; fields carry their help in ``metadata``.
 
     Args:
         headings: by field, where it stands in the help of a ``GroupedCommand``.
+        choices: by field, the values that a shell completes; ``options`` itself refuses others.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +49,8 @@ def flags_of(
             kind, several = _one_of(hints[item.name])
             flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
             placed: dict[str, Any] = {"cls": GroupedOption, "heading": (headings or {}).get(item.name, "Options")}
+            if choices and item.name in choices:
+                placed["shell_complete"] = _completing(choices[item.name])
             if several:
                 flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default or ()))
                 text = f"{text}; may be repeated" + (f"  [default: {note}]" if note else "")
@@ -67,6 +70,10 @@ def flags_of(
         return function
 
     return decorate
+
+
+def _completing(values: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    return lambda context, parameter, begun: [value for value in values if value.startswith(begun)]
 
 
 def _one_of(annotation: Any) -> tuple[Any, bool]:

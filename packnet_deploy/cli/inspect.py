@@ -17,7 +17,11 @@ PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--layers", is_flag=True, help="Of a plan, on a GPU that it fits: its layers and their kernels.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Of a pack: every layer by itself. Of a plan, on a GPU that it fits: its layers and their kernels.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(path: Path, layers: bool, as_json: bool) -> None:
     """Show what a pack, an ONNX file or a TensorRT plan holds.
@@ -26,27 +30,27 @@ def command(path: Path, layers: bool, as_json: bool) -> None:
     A pack: its tasks, who owns how much of every layer, bytes and hashes. Its deltas are hashed and checked on the way.
     """
     description = describe(path)
-    if layers:
+    if layers and description["kind"] != "pack":
         description = _with_layers(path, description)
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+    elif description["kind"] == "pack":
+        _print_pack(description, layers)
     else:
-        {"pack": _print_pack, "delta": _print_delta, "onnx": _print_onnx, "plan": _print_plan}[description["kind"]](
-            description
-        )
+        {"delta": _print_delta, "onnx": _print_onnx, "plan": _print_plan}[description["kind"]](description)
 
 
 def describe(path: Path) -> dict[str, Any]:
     """What ``path`` holds, as JSON values.
 
     Raises:
-        UsageError: there is nothing at ``path``.
+        EnvironmentFault: there is nothing at ``path``.
         ArtefactError: it is none of the kinds known, or damaged.
     """
-    from packnet_deploy.errors import ArtefactError, UsageError
+    from packnet_deploy.errors import ArtefactError, EnvironmentFault
 
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
+        raise EnvironmentFault(f"{path}: expected a pack, a delta, an ONNX file or a plan, got nothing: no such file")
     if path.is_dir():
         return _describe_pack(path)
     if not path.is_file():
@@ -69,7 +73,7 @@ def _with_layers(path: Path, description: dict[str, Any]) -> dict[str, Any]:
     from packnet_deploy.trt.loader import layers_of_plan
 
     if description["kind"] != "plan":
-        raise UsageError(f"--layers: expected a plan, got a {description['kind']}: {path}")
+        raise UsageError(f"--layers: expected a pack or a plan, got a {description['kind']}: {path}")
     return description | {"layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers_of_plan(path)]}
 
 
@@ -186,7 +190,7 @@ def _shape(value: Any) -> list[int | str]:
     return [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
 
 
-def _print_pack(about: dict[str, Any]) -> None:
+def _print_pack(about: dict[str, Any], every_layer: bool) -> None:
     from packnet_deploy.cli.show import console, percent, size, table
 
     screen = console()
@@ -218,13 +222,31 @@ def _print_pack(about: dict[str, Any]) -> None:
     names = tuple(task["name"] for task in about["tasks"])
     columns = ("layer", "pattern") if patterned else ("layer",)
     layers = table("Owners of each layer's weights", columns, ("weights", *names, "free"))
-    for layer in about["layers"]:
-        shares = [percent(count / layer["room"]) for count in (*layer["owned"], layer["free"])]
-        pattern = [layer["pattern"] or "dense"] if patterned else []
-        layers.add_row(layer["name"], *pattern, f"{layer['size']:,}", *shares)
+    for name, group in _alike(about["layers"], apart=every_layer):
+        size_of_all, room = (sum(layer[key] for layer in group) for key in ("size", "room"))
+        counts = zip(*((*layer["owned"], layer["free"]) for layer in group), strict=True)
+        pattern = [group[0]["pattern"] or "dense"] if patterned else []
+        layers.add_row(name, *pattern, f"{size_of_all:,}", *(percent(sum(count) / room) for count in counts))
     screen.print(layers)
+    if layers.row_count < len(about["layers"]):
+        screen.print("layers whose shares agree to a point stand together; each by itself: --layers")
     for name in about["unlisted_files"]:
         screen.print(f"not part of the pack: {name} (left by an interrupted write; it can be deleted)")
+
+
+def _alike(layers: list[dict[str, Any]], apart: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Neighbouring layers of the same pattern and, to a point, the same shares; each by itself where ``apart``."""
+    from itertools import groupby
+
+    def look(layer: dict[str, Any]) -> tuple[Any, ...]:
+        shares = (round(100 * count / layer["room"]) for count in (*layer["owned"], layer["free"]))
+        return (layer["name"],) if apart else (layer["pattern"], *shares)
+
+    groups = [list(group) for _, group in groupby(layers, look)]
+    return [
+        (group[0]["name"] if len(group) == 1 else f"{group[0]['name']} … {group[-1]['name']} ({len(group)})", group)
+        for group in groups
+    ]
 
 
 def _print_inputs(screen: Console, about: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.errors import UsageError
+from packnet_deploy.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from packnet_deploy.pack import Pack
@@ -19,6 +19,16 @@ pack_option = click.option(
 )
 
 
+def complete_task(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the tasks of the pack that the line names, or of the only one here, that begin so."""
+    from packnet_deploy.errors import PackNetError
+
+    try:
+        return [entry.name for entry in open_chosen(context.params.get("pack")).tasks if entry.name.startswith(begun)]
+    except PackNetError:  # whoever is still typing is not told what is wrong
+        return []
+
+
 def open_chosen(chosen: Path | None) -> Pack:
     """Open the pack given, or the only one here."""
     from packnet_deploy.pack import Pack
@@ -27,7 +37,7 @@ def open_chosen(chosen: Path | None) -> Pack:
     if path is None:
         raise UsageError("--pack: expected a pack, there is no *.pack in this folder; give its path")
     if not path.exists():
-        raise UsageError(f"--pack {path}: no such pack")
+        raise EnvironmentFault(f"--pack {path}: expected a pack, got nothing: no such folder; give its path")
     return Pack.open(path)
 
 

@@ -60,9 +60,9 @@ class BarProgress(PlainProgress):
         super().__init__(console)
         self._bars: Progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
+            TimeRemainingColumn(),  # before the figures: where a terminal is narrow, it is these that are cut
             TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
             console=console,
         )
         self._bar: TaskID | None = None

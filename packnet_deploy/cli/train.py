@@ -12,7 +12,7 @@ import click
 
 from packnet_deploy.cli.flags import GroupedCommand, flags_of, given
 from packnet_deploy.cli.packs import path_to_grow, path_to_resume
-from packnet_deploy.training.options import TrainOptions, groups
+from packnet_deploy.training.options import CHOICES, TrainOptions, groups
 from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 
 
@@ -20,7 +20,7 @@ from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, to the same weights.")
 @click.option("--list-archs", is_flag=True, help="List the networks that --arch knows, and their weights.")
-@flags_of(TrainOptions, groups())
+@flags_of(TrainOptions, groups(), CHOICES)
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, resume: bool, list_archs: bool, **_: Any) -> None:
     """Train tasks into a pack: a recipe, one task, or the built-in quickstart.
@@ -75,12 +75,15 @@ def train_all(tasks: Sequence[TrainOptions], resume: bool = False) -> tuple[Path
     """
     from packnet_deploy.cli.progress import progress
     from packnet_deploy.cli.show import console
-    from packnet_deploy.training.run import train_tasks
-    from packnet_deploy.training.start import with_network_first
 
     screen = console()
     screen.quiet = os.environ.get("RANK", "0") != "0"  # one of several processes talks
     path = path_to_grow(tasks[0].pack)
+    names, what = ", ".join(task.task for task in tasks), "adding to" if path.exists() else "making"
+    screen.print(f"{what} {path}: {names}; loading PyTorch, images and network takes some seconds", soft_wrap=True)
+    from packnet_deploy.training.run import train_tasks
+    from packnet_deploy.training.start import with_network_first
+
     tasks = with_network_first(tasks, path, resume)
     changes: dict[str, float] = {}
     packs: dict[Path, None] = {}
@@ -104,7 +107,7 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
 
     pack = Pack.open(path)
     warnings: list[str] = []
-    columns = ("trained", "pruned", "retrained", "test", "top-5", "free", "delta", "change")
+    columns = ("error\ntrained", "error\npruned", "error\nretrained", "error\non test", "free", "delta", "change")
     shown = table(str(pack.path), ("task",), columns)
     free = pack.manifest.weights
     with pack.opened() as opened:
@@ -113,8 +116,8 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
         free -= sum(layer.owned[entry.index - 1] for layer in layers)
         errors, warned = report.get("errors", {}), warnings_of(report)
         warnings += [f"! {entry.name}: {line}" for line in warned]
-        figures = [errors.get(moment, {}).get("val", [None])[0] for moment in columns[:3]]
-        figures += errors.get("retrained", {}).get("test", [None, None])
+        figures = [errors.get(moment, {}).get("val", [None])[0] for moment in ("trained", "pruned", "retrained")]
+        figures += errors.get("retrained", {}).get("test", [None])[:1]
         change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
         shown.add_row(
             f"{entry.name} !" if warned else entry.name,
@@ -126,13 +129,14 @@ def _print_table(path: Path, changes: Mapping[str, float]) -> None:
     screen = console()
     screen.print(shown)
     screen.print(
-        "Top-1 error on the validation images after training, after pruning, after retraining; then top-1 and top-5 on "
-        "the test images. free: weights left for later tasks. change: how far an older task's probe logits moved "
-        "while newer tasks were trained.",
-        soft_wrap=True,
+        "error: the share of images given another class, on validation images after training, pruning and retraining; "
+        "then on the test images. free: weights left for later tasks. change: how far an older task's probe logits "
+        "moved while newer tasks were trained.",
     )
     for line in warnings:
         screen.print(line, soft_wrap=True)
+    last = pack.tasks[-1].name
+    screen.print(f"next: packnet predict {last} IMAGE; packnet export --task {last}; or train another task")
 
 
 def _print_archs() -> None:

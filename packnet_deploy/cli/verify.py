@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
+from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
 
 if TYPE_CHECKING:
     from packnet_deploy.export.options import ExportOptions
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     type=click.Choice(["torch", "onnxrt"]),
     help="Compare exports instead: with PyTorch, or with the pack's own graph in ONNX Runtime.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Compare this task; may be repeated.  [all]")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_task,
+    help="Compare this task; may be repeated.  [all]",
+)
 @click.option("--data", metavar="DIR", help="Compare on the test images of this set.  [default: the probe batch]")
 @click.option("--layout", default="dense", show_default=True, help="Compare exports of this layout.")
 @click.option("--precision", default="fp32", show_default=True, help="Compare exports of this precision.")

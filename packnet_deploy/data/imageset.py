@@ -111,6 +111,18 @@ def without_unreadable(images: ImageSet, source: str) -> ImageSet:
     return replace(images, parts={name: _readable(split, images, source) for name, split in images.parts.items()})
 
 
+def check_headers(data: TaskData) -> None:
+    """Read every image's header, of all parts, before hours are spent on those that can be read.
+
+    Raises:
+        EnvironmentFault: one is no image, or is too large; names the first.
+    """
+    pillow()
+    for split in (data.train, data.val, data.test):
+        for _ in in_threads(split.check_header, range(len(split)), ahead=64):
+            pass
+
+
 def printable(name: str) -> bool:
     """Whether a class may be called so: a manifest and a terminal can show it."""
     return bool(name) and not any(unicodedata.category(character) in UNWRITABLE for character in name)

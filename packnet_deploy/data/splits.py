@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.data.pillow import pillow, read_rgb
+from packnet_deploy.data.pillow import pillow, read_rgb, size_of
 from packnet_deploy.errors import EnvironmentFault
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class ImageSplit(ABC):
         """
 
     @abstractmethod
+    def check_header(self, index: int) -> None:
+        """Read as much of image ``index`` as says that it is one, and decode nothing; raises as ``image`` does."""
+
+    @abstractmethod
     def name(self, index: int) -> str:
         """Where image ``index`` comes from, for messages."""
 
@@ -84,14 +88,22 @@ class FileSplit(ImageSplit):
         return self.boxes is not None
 
     def image(self, index: int, boxed: bool = True) -> Image:
-        path = self.paths[index]
         try:
-            return read_rgb(path, self.boxes[index].tolist() if boxed and self.boxes is not None else None)
+            return read_rgb(self.paths[index], self.boxes[index].tolist() if boxed and self.boxes is not None else None)
         except ValueError as error:
-            raise EnvironmentFault(
-                f"{path}: expected a readable image, got: {error}; replace or remove the file, "
-                "or leave out all such images by --skip-bad-images"
-            ) from error
+            raise self._unreadable(index, error) from error
+
+    def check_header(self, index: int) -> None:
+        try:
+            size_of(self.paths[index])
+        except ValueError as error:
+            raise self._unreadable(index, error) from error
+
+    def _unreadable(self, index: int, error: ValueError) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self.paths[index]}: expected a readable image, got: {error}; replace or remove the file, "
+            "or leave out all such images by --skip-bad-images"
+        )
 
     def name(self, index: int) -> str:
         return self.paths[index]
@@ -120,6 +132,9 @@ class ArraySplit(ImageSplit):
     def image(self, index: int, boxed: bool = True) -> Image:
         image: Image = pillow().fromarray(self.pixels[index])
         return image
+
+    def check_header(self, index: int) -> None:
+        """There is nothing that could not be read."""
 
     def name(self, index: int) -> str:
         return f"{self.source} image {index}"

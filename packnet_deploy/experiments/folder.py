@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.experiments.design import PACK, Design, Run
 from packnet_deploy.pack import Pack
 from packnet_deploy.pack.atomic import TEMP_PREFIX, replacing
@@ -123,7 +123,7 @@ class ExperimentsFolder:
         """The designs kept here, by name.
 
         Raises:
-            UsageError: there are none.
+            EnvironmentFault: there are none.
             ArtefactError: one is damaged.
         """
         found = []
@@ -134,7 +134,9 @@ class ExperimentsFolder:
             except (ValueError, TypeError, KeyError) as error:
                 raise ArtefactError(f"{path}: not an experiment's design; run: packnet experiment, again") from error
         if not found:
-            raise UsageError(f"{self.path}: holds no experiments; run: packnet experiment RECIPE --out {self.path}")
+            raise EnvironmentFault(
+                f"{self.path}: holds no experiments; run: packnet experiment RECIPE --out {self.path}"
+            )
         return found
 
 

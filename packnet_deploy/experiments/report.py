@@ -25,7 +25,8 @@ def write_report(folder: Path, output: Path) -> list[Path]:
         output: an HTML file's name, or a folder for ``report.html`` and the rest.
 
     Raises:
-        UsageError: the folder holds no experiments, or ``output`` has the name of one, or of another kind of file.
+        EnvironmentFault: the folder holds no experiments.
+        UsageError: ``output`` has the name of one, or of another kind of file.
         ArtefactError: something in it is damaged.
     """
     if output.is_dir() or not output.suffix:

@@ -18,6 +18,8 @@ from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
 
+PRODUCER = "packnet-deploy"
+
 
 def describe_task_in_place(
     model: ModelProto,
@@ -51,7 +53,7 @@ def _describe(
     model: ModelProto, pack: Pack, layout: str, precision: Precision, last: TaskEntry, own: dict[str, str]
 ) -> None:
     """``last`` is the last delta that went into the model; through its parents it stands for the pack's state."""
-    model.producer_name, model.producer_version = "packnet-deploy", __version__
+    model.producer_name, model.producer_version = PRODUCER, __version__
     onnx.helper.set_model_props(
         model,
         {

@@ -13,6 +13,7 @@ from packnet_deploy.export.api import export_task
 from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.runners.contract import Float32Array, check_task
 from packnet_deploy.runners.onnx import OnnxRunner
+from packnet_deploy.runners.session import check_device
 
 
 class ExportingRunner:
@@ -22,14 +23,15 @@ class ExportingRunner:
         tasks: those that will be asked for; all where None.
         device, threads: as ``OnnxRunner`` has them.
 
-    Raises (on entering):
-        UsageError: the pack has no such task.
-        ArtefactError: the pack is damaged.
+    Raises:
+        UsageError: an unknown device; on entering: the pack has no such task.
+        ArtefactError: on entering: the pack is damaged.
     """
 
     def __init__(
         self, pack: Pack, tasks: tuple[str, ...] | None = None, device: str = "cpu", threads: int | None = None
     ) -> None:
+        check_device(device)
         self.tasks = tuple(entry.name for entry in pack.tasks) if tasks is None else tasks
         self._pack = pack
         self._device, self._threads = device, threads

@@ -17,6 +17,7 @@ from onnx import GraphProto, ModelProto
 from packnet_deploy.errors import ArtefactError, UsageError, reason
 from packnet_deploy.export.options import ONNXRUNTIME, TENSORRT
 from packnet_deploy.export.precision import PRECISIONS, Precision
+from packnet_deploy.export.sizes import expect_takes_its_images
 from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.inputs import InputSpec, probe_batch
@@ -65,7 +66,7 @@ def load_skeleton(pack: Pack, target: Target) -> ModelProto:
 
     Raises:
         ArtefactError: the pack's graph is damaged, or not one a pack may hold.
-        UsageError: the graph cannot be brought to the opset asked for.
+        UsageError: the graph cannot be brought to the opset, or does not take the image size, asked for.
     """
     model = _parse(pack.graph_bytes())
     # version_converter leaves small things undone even where nothing is to do, so it is called only when needed.
@@ -78,6 +79,7 @@ def load_skeleton(pack: Pack, target: Target) -> ModelProto:
         images[0].dim_value = logits[0].dim_value = target.batch
     if target.input.shape != pack.input.shape:
         _, images[2].dim_value, images[3].dim_value = target.input.shape
+        expect_takes_its_images(model)
     return model
 
 

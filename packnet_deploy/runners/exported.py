@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import onnx
 from onnx import ModelProto, TensorProto
 
-from packnet_deploy.errors import ArtefactError, UsageError, reason
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.runners.allowed import check_graph
 from packnet_deploy.runners.wire import Buffer, skimmed
@@ -45,7 +45,8 @@ def tasks_in(path: Path) -> dict[str, Path]:
     A selector names its tasks, a model of one task that task; a model without metadata goes by its file name.
 
     Raises:
-        UsageError: no such file or folder, no model in the folder, or two files for one task.
+        UsageError: no model in the folder, or two files for one task.
+        EnvironmentFault: no such file or folder.
         ArtefactError: not an ONNX file, or its list of tasks is malformed.
     """
     files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
@@ -88,7 +89,6 @@ def external_tensors(path: Path) -> list[ExternalTensor]:
     """Every initialiser of a model that lies beside it.
 
     Raises:
-        UsageError: the model is not there.
         ArtefactError: not ONNX, or its data does not lie beside it, each tensor's in a place of its own.
         EnvironmentFault: it cannot be read.
     """
@@ -153,9 +153,9 @@ def metadata_of(model: ModelProto) -> dict[str, str]:
 
 
 def expect_there(path: Path) -> None:
-    """Raises UsageError unless ``path`` is a file."""
+    """Raises EnvironmentFault unless ``path`` is a file."""
     if not path.is_file():
-        raise UsageError(f"{path}: expected an ONNX file, got no file; write it with packnet export")
+        raise EnvironmentFault(f"{path}: expected an ONNX file, got no file; write it with packnet export")
 
 
 def _external(model: ModelProto, path: Path) -> list[ExternalTensor]:

@@ -25,6 +25,12 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_OPTIONS = {"use_tf32": "0"}  # ONNX Runtime's default rounds the factors of fp32 products to ten bits
 
 
+def check_device(device: str) -> None:
+    """Raises UsageError unless ``device`` is one of ``DEVICES``."""
+    if device not in DEVICES:
+        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+
+
 def open_session(
     model: Path | bytes,
     device: str = "cpu",
@@ -47,8 +53,7 @@ def open_session(
     """
     import onnxruntime
 
-    if device not in DEVICES:
-        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    check_device(device)
     name = str(model) if isinstance(model, Path) else "the graph in memory"
     expect_allowed(model, name)
     onnxruntime.set_default_logger_severity(4)  # what fails is raised, and reported as one line

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from packnet_deploy.data import ImageSplit, TaskData, open_dataset
+from packnet_deploy.data.imageset import check_headers
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, read
@@ -141,7 +142,10 @@ def identity_of(options: TrainOptions) -> dict[str, Any]:
 def open_data(options: TrainOptions) -> TaskData | None:
     if options.data is None:
         return None
-    return open_dataset(options.data, options.seed, options.val_fraction, skip_bad_images=options.skip_bad_images)
+    data = open_dataset(options.data, options.seed, options.val_fraction, skip_bad_images=options.skip_bad_images)
+    if not options.skip_bad_images:  # which has decoded them all
+        check_headers(data)
+    return data
 
 
 def drop_stale(folder: TrainFolder, pack_path: Path) -> None:

@@ -108,6 +108,8 @@ class TaskTraining:
             check_addition(options, self.pack)
         seed(options.seed)
         data = open_data(options)
+        for note in () if data is None else data.notes:
+            self._tell(note)
         self.network: PackedNetwork
         if self.pack is None:
             self.network, self.arch, self.keep_head = new_network(options)

@@ -77,9 +77,11 @@ def test_usage_errors_are_one_line_and_exit_2(packnet: Packnet, arguments: tuple
 
 def test_verbose_shows_the_traceback_and_the_line(packnet: Packnet) -> None:
     result = packnet("-v", "inspect", "nowhere")
-    assert result.code == 2
+    assert result.code == 3
     assert "Traceback" in result.err
-    assert result.err.splitlines()[-1] == "packnet: nowhere: no such file or folder"
+    assert result.err.splitlines()[-1] == (
+        "packnet: nowhere: expected a pack, a delta, an ONNX file or a plan, got nothing: no such file"
+    )
 
 
 @pytest.mark.parametrize(("package", "extra"), [("torch", "train"), ("sklearn", "train"), ("PIL", "images")])
@@ -156,8 +158,28 @@ def test_eval_works_without_torch_and_training_names_the_extra(golden_copy: Path
 
     measured = packnet("eval", "--task", "birds", "--data", "birds")
     assert measured.returncode == 0, measured.stderr
-    assert "top-1 error" in measured.stdout
+    assert "birds: accuracy " in measured.stdout
     training = packnet("train")
     assert training.returncode == 3
     assert training.stderr.count("\n") == 1
     assert "packnet-deploy[train]" in training.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "offers"),
+    [
+        ("packnet", "ver", ["verify"]),
+        ("packnet eval --task", "f", ["flowers"]),
+        ("packnet export --pack golden.pack --task", "", ["shapes", "birds", "flowers"]),
+        ("packnet train --optimizer", "", ["sgd", "adamw"]),
+        ("packnet train --framing", "w", ["whole"]),
+        ("packnet eval --pack gone.pack --task", "", []),
+    ],
+)
+def test_a_shell_completes(here: Path, words: str, begun: str, offers: list[str]) -> None:
+    from click.shell_completion import ShellComplete
+
+    from packnet_deploy.cli.app import app
+
+    found = ShellComplete(app, {}, "packnet", "_PACKNET_COMPLETE").get_completions(words.split()[1:], begun)
+    assert [item.value for item in found] == offers

@@ -84,7 +84,7 @@ def test_inspect_refuses_anything_else(packnet: Packnet, here: Path, content: by
 
 
 def test_inspect_refuses_what_is_no_file(packnet: Packnet, here: Path) -> None:
-    assert packnet("inspect", "nowhere").code == 2
+    assert packnet("inspect", "nowhere").code == 3
     (here / "empty").mkdir()
     assert packnet("inspect", "empty").code == 4
     if hasattr(os, "mkfifo"):
@@ -184,7 +184,7 @@ def test_export_one_task_and_all(packnet: Packnet, here: Path) -> None:
         ((), 2, "--task NAME or --all-tasks"),
         (("--task", "birds", "--all-tasks"), 2, "--task NAME or --all-tasks"),
         (("--task", "birds", "--layout", "round"), 2, "dense, sparse"),
-        (("--task", "birds", "--pack", "no.pack"), 2, "no.pack"),
+        (("--task", "birds", "--pack", "no.pack"), 3, "no.pack"),
         (("--task", "birds", "-o", "no/such/folder/x.onnx"), 3, "no/such/folder"),
         (("--task", "birds", "-o", "golden.pack"), 2, "golden.pack"),
         (("--task", "birds", "-o", "golden.pack/pack.json/x.onnx"), 3, "golden.pack/pack.json: no such folder"),
@@ -208,7 +208,7 @@ def test_a_failed_check_leaves_no_file(packnet: Packnet, here: Path, monkeypatch
     (here / "birds.onnx").write_bytes(b"the old one")
     before = snapshot(here)
     monkeypatch.setattr(module, "compare", lambda *arguments: Difference(0.5, 1.0))
-    result = packnet("export", "--task", "birds")
+    result = packnet("export", "--task", "birds", "--force")
     assert result.code == 1
     assert one_line(result.err)
     assert snapshot(here) == before
@@ -284,10 +284,8 @@ def test_deltas_that_do_not_fit_are_refused_and_nothing_changes(packnet: Packnet
     before = snapshot(field)
     for name, says in (
         ("flowers", "task index"),
-        ("shapes", "already"),
         ("short", "not a whole safetensors"),
         ("none", "not a whole safetensors"),
-        ("missing", "no such file"),
     ):
         result = packnet("delta", "apply", f"{name}.delta", "--pack", field)
         assert result.code == 4, name
@@ -298,6 +296,61 @@ def test_deltas_that_do_not_fit_are_refused_and_nothing_changes(packnet: Packnet
     assert result.code == 4
     assert other[1].sha256 in result.err
     assert snapshot(field) == before
+
+
+def test_a_delta_that_is_there_already_is_no_error(packnet: Packnet, here: Path) -> None:
+    """A device that asks twice has what it asked for; another file for the same task is refused as ever."""
+    packnet("delta", "extract", "--task", "birds", "-o", "birds.delta")
+    before = snapshot(here / "golden.pack")
+    result = packnet("delta", "apply", "birds.delta")
+    assert result.code == 0, result.err
+    assert result.out == "golden.pack: task 'birds' is there already, as number 2; nothing changed\n"
+    (here / "birds.delta").write_bytes((here / "birds.delta").read_bytes().replace(b"golden", b"silver"))
+    assert packnet("delta", "apply", "birds.delta").code == 4
+    assert snapshot(here / "golden.pack") == before
+
+
+def test_an_export_takes_the_place_of_its_own_kind_alone(packnet: Packnet, here: Path) -> None:
+    export = ("export", "--task", "birds", "-o", "birds.onnx")
+    assert packnet(*export).code == 0
+    assert packnet(*export).code == 0, "what packnet export wrote it may replace"
+    (here / "birds.onnx").write_text("my notes")
+    for layout in ((), ("--layout", "sparse")):
+        refused = packnet(*export, *layout)
+        assert refused.code == 2
+        assert "--force replaces it" in refused.err
+        assert (here / "birds.onnx").read_text() == "my notes"
+    assert packnet(*export, "--force").code == 0
+    assert packnet("inspect", "birds.onnx").code == 0
+
+
+def test_json_of_exports_and_deltas(packnet: Packnet, here: Path) -> None:
+    (report,) = json.loads(packnet("export", "--task", "birds", "--json").out)
+    assert (report["tasks"], report["files"], report["layout"]) == (["birds"], ["birds.onnx"], "dense")
+    assert report["bytes"] == (here / "birds.onnx").stat().st_size
+    assert 0 <= report["differences"]["birds"]["max_difference"] <= report["differences"]["birds"]["allowed"]
+    field = shorter(here / "golden.pack", here / "field.pack", tasks=2)
+    extracted = json.loads(packnet("delta", "extract", "--pack", "golden.pack", "--task", "flowers", "--json").out)
+    entry = Pack.open("golden.pack").task("flowers")
+    assert (extracted["task"], extracted["sha256"], extracted["bytes"]) == ("flowers", entry.sha256, entry.bytes)
+    for added in (True, False):
+        applied = json.loads(packnet("delta", "apply", extracted["file"], "--pack", field, "--json").out)
+        assert (applied["added"], applied["index"], applied["sha256"]) == (added, 3, entry.sha256)
+
+
+def test_layers_of_the_same_shares_stand_together() -> None:
+    from packnet_deploy.cli import inspect
+
+    def layer(name: str, owned: int) -> dict[str, object]:
+        return {"name": name, "pattern": None, "size": 100, "room": 100, "owned": [owned], "free": 100 - owned}
+
+    layers = [layer("a", 25), layer("b", 25), layer("c", 40), layer("d", 25)]
+    assert [(name, len(group)) for name, group in inspect._alike(layers, apart=False)] == [
+        ("a … b (2)", 2),
+        ("c", 1),
+        ("d", 1),
+    ]
+    assert [name for name, _ in inspect._alike(layers, apart=True)] == ["a", "b", "c", "d"]
 
 
 def test_a_wrong_parent_is_refused_with_both_hashes(packnet: Packnet, here: Path) -> None:
@@ -331,10 +384,10 @@ def test_bench_measures_and_writes_csv_and_json(packnet: Packnet, here: Path) ->
     measured = packnet("bench", "--task", "birds", *arguments, "--csv", "no/such/b.csv")
     assert measured.code == 3
     assert one_line(measured.err)
-    assert "birds" in measured.out, "figures that took a while are not lost for a file name"
+    assert measured.out == "", "said before anything is measured"
     packnet("export", "--all-tasks")
     table = packnet("bench", "birds.onnx", "flowers.onnx", *arguments)
     assert table.code == 0
     assert "together" in table.out
     assert packnet("bench", "birds.onnx", "--task", "birds").code == 2
-    assert packnet("bench", "nothing.onnx").code == 2
+    assert packnet("bench", "nothing.onnx").code == 3

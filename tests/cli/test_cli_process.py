@@ -61,7 +61,7 @@ def test_a_reader_that_goes_away_is_no_error(golden_copy: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == "", "no traceback, as after `| head`"
-        process.wait(timeout=60)
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

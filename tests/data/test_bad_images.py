@@ -114,3 +114,17 @@ def test_an_image_too_large_to_resize_is_refused_by_its_header(tmp_path, size):
     for read in (door.read_rgb, door.size_of):
         with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels, more than 134,217,728 or one side more"):
             read(path)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_headers_are_read_before_training(write_set, part):
+    """A test image that is none would otherwise be met after the last epoch."""
+    from packnet_deploy.data.imageset import check_headers
+
+    root = write_set(train={"cat": 4, "dog": 4}, test={"cat": 2, "dog": 2})
+    check_headers(open_dataset(root))
+    (root / part / "dog/001.png").write_bytes(b"not a picture")
+    with pytest.raises(
+        EnvironmentFault, match=rf"{part}/dog/001\.png: expected a readable image, got: its content is no"
+    ):
+        check_headers(open_dataset(root))

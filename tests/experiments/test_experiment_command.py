@@ -65,7 +65,7 @@ def test_images_and_weights_that_are_not_there_are_named(here: Path, capsys: pyt
         (("experiment", "gone.toml"), 3, "gone.toml: the experiment recipe cannot be read"),
         (("experiment", "table2", "--scale", "huge"), 2, "no scale 'huge'; it has: paper, small"),
         (("experiment", "table2", "--jobs", "0"), 2, "--jobs"),
-        (("report", "gone"), 2, "gone: holds no experiments"),
+        (("report", "gone"), 3, "gone: holds no experiments"),
         (("report",), 2, "DIR"),
     ],
 )

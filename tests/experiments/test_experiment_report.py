@@ -18,7 +18,7 @@ import pytest
 from comparison import RECIPE, run_all
 from stand_in_trainer import error
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.experiments.analyses import differences
 from packnet_deploy.experiments.design import design_of
 from packnet_deploy.experiments.folder import ExperimentsFolder
@@ -278,7 +278,7 @@ def test_the_report_is_complete_in_itself(finished: ExperimentsFolder, tmp_path:
 
 
 def test_what_is_no_experiments_folder_is_refused(copied: ExperimentsFolder, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds no experiments; run: packnet experiment RECIPE --out"):
+    with pytest.raises(EnvironmentFault, match=r"holds no experiments; run: packnet experiment RECIPE --out"):
         write_report(tmp_path / "nowhere", tmp_path / "r.html")
     with pytest.raises(UsageError, match="that is the name of one experiment's own report"):
         write_report(copied.path, copied.path / "comparison-small.html")

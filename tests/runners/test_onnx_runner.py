@@ -97,7 +97,7 @@ def test_files_that_cannot_be_run_are_named(tmp_path: Path, models: dict[str, Pa
     broken.write_bytes(b"not a model")
     with pytest.raises(ArtefactError, match=r"broken\.onnx"), OnnxRunner({**models, "fish": broken}):
         pass
-    with pytest.raises(UsageError, match=r"gone\.onnx: expected"), OnnxRunner({"fish": tmp_path / "gone.onnx"}):
+    with pytest.raises(EnvironmentFault, match=r"gone\.onnx: expected"), OnnxRunner({"fish": tmp_path / "gone.onnx"}):
         pass
     with pytest.raises(UsageError, match="at least one"):
         OnnxRunner({})
@@ -190,5 +190,5 @@ def test_files_of_something_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_bytes(b"not a model")
     with pytest.raises(ArtefactError, match=r"text\.onnx: expected an ONNX file"):
         model_files(tmp_path / "text.onnx")
-    with pytest.raises(UsageError, match=r"gone\.onnx: expected an ONNX file, got no file"):
+    with pytest.raises(EnvironmentFault, match=r"gone\.onnx: expected an ONNX file, got no file"):
         model_files(tmp_path / "gone.onnx")
