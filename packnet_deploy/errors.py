@@ -1,10 +1,14 @@
 """Every error a user can meet, each with the exit code the command line returns for it.
 
+``printable`` is how any text is made fit for a terminal.
+
 A message is one line and says four things: which file, tensor or option; what was expected; what was found;
 what to do next. Programming mistakes (a wrong argument type, say) stay ordinary Python exceptions.
 """
 
 from __future__ import annotations
+
+from unicodedata import category
 
 
 class PackNetError(Exception):
@@ -57,5 +61,22 @@ def missing_package(package: str, extra: str, purpose: str) -> EnvironmentFault:
 
 def reason(error: BaseException) -> str:
     """What a library's error says first, as one line that can be printed: it may quote a file, at any length."""
-    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return repr(said[:200])[1:-1]
+    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__)[:200])
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` without a character that could command a terminal, turn the line's direction or begin another one.
+
+    Control and format characters (C0, C1, bidi, line separators, lone surrogates) become ``\\u001b`` and its like,
+    which JSON reads as what they were; spaces of any kind stay, and so do the characters in ``keep``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep or category(char) == "Zs" else _escaped(char) for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

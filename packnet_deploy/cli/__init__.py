@@ -7,6 +7,7 @@ One small file per command, each loaded only when it is called, and what they sh
     packs.py        which pack a command is about
     answering.py    which pack, export or plan answers images
     targets.py      files to write, looked at first
+    screen.py       the console, through which no text commands the terminal
     show.py         tables and figures for the terminal
     progress.py     how training goes, for the terminal
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from packnet_deploy.cli.packs import open_chosen, pack_option
-from packnet_deploy.errors import UsageError
+from packnet_deploy.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from packnet_deploy.predict.predictor import Predictor
@@ -65,4 +65,6 @@ def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     from rich.progress import track
 
     screen = Console(stderr=True)
-    yield from track(items, what, total, console=screen, transient=True, disable=not screen.is_terminal or total < 2)
+    yield from track(
+        items, printable(what), total, console=screen, transient=True, disable=not screen.is_terminal or total < 2
+    )

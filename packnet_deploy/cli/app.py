@@ -1,6 +1,7 @@
 """The command group, loaded lazily, and the one place where errors become lines and exit codes.
 
-Exit codes: 0 ok, 1 a check failed, 2 usage, 3 environment, 4 artefact damaged or incompatible, 130 interrupted.
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 environment, 4 artefact damaged or incompatible, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import importlib
 import io
 import os
 import shutil
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from packnet_deploy import __version__
-from packnet_deploy.errors import EnvironmentFault, PackNetError, missing_package
+from packnet_deploy.errors import EnvironmentFault, PackNetError, missing_package, printable
 
 # name: (module, the help's first line, repeated here so that `packnet --help` loads no command; a test compares them)
 COMMANDS = {
@@ -51,6 +54,11 @@ EXTRAS = {
     "cuda": "rtx",
 }
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM; what was begun is undone on the way out, as after Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -92,7 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Pillow's warning of large images: our own limit lies close to it, and what is beyond it is refused in one line.
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def run(arguments: list[str]) -> int:
@@ -103,6 +116,8 @@ def run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
+    except Terminated:
+        return _fail("terminated; nothing half-written was left behind", TERMINATED)
     except BrokenPipeError:  # the reader of our output has gone, as after `| head`: it has seen what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -139,5 +154,5 @@ def _verbose(arguments: list[str]) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"packnet: {message}", file=sys.stderr)
+    print(f"packnet: {printable(message)}", file=sys.stderr)
     return code

@@ -13,7 +13,9 @@ import click
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
+from packnet_deploy.cli.show import say_text
 from packnet_deploy.cli.targets import expect_folder_of
+from packnet_deploy.errors import printable
 
 if TYPE_CHECKING:
     from packnet_deploy.bench.job import Job
@@ -66,7 +68,10 @@ def command(
         report = run_jobs(
             jobs,
             options,
-            lambda done, all, job: status.update(f"{done + 1} of {all}: {job.label}, {', '.join(job.models)}"),
+            # Spinners take their text past the screen.
+            lambda done, all, job: status.update(
+                printable(f"{done + 1} of {all}: {job.label}, {', '.join(job.models)}")
+            ),
         )
     if as_json:
         from packnet_deploy.bench.memory import spare_bytes, spare_gpu_bytes
@@ -76,7 +81,7 @@ def command(
         if ways := ways_of(report.measurements):
             recommended = recommend(ways, spare_bytes(), spare_gpu_bytes())
             document |= {"ways": [asdict(way) for way in ways], "recommended": recommended}
-        click.echo(json.dumps(document, indent=2))
+        say_text(json.dumps(document, indent=2))
     else:
         from packnet_deploy.bench.table import bench_tables
 

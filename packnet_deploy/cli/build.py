@@ -11,6 +11,8 @@ import click
 
 from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
+from packnet_deploy.cli.show import say_text
+from packnet_deploy.errors import printable
 from packnet_deploy.trt.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def command(
         return
     reports = _build(opened, tasks, all_tasks, output, options)
     if as_json:
-        click.echo(json.dumps([_json(report) for report in reports], indent=2))
+        say_text(json.dumps([_json(report) for report in reports], indent=2))
     else:
         _show(reports)
 
@@ -124,7 +126,7 @@ class _Bar(_Silent):
         self._bars.stop()
 
     def phase(self, name: str, parent: str | None, steps: int) -> None:
-        self._ids[name] = self._bars.add_task(name, total=steps)
+        self._ids[name] = self._bars.add_task(printable(name), total=steps)
 
     def step(self, name: str, done: int) -> None:
         self._bars.update(self._ids[name], completed=done)
@@ -183,7 +185,7 @@ def _show_dry_run(found: DryRun, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, size, table
 
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        say_text(json.dumps(asdict(found), indent=2))
         return
     screen = console()
     marks = table("Weights that change with the task", ("weight", "from"), ("shape", "bytes", "refittable", "2:4"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
+from packnet_deploy.cli.show import say, say_text
 
 if TYPE_CHECKING:
     from packnet_deploy.pack import TaskEntry
@@ -37,9 +38,9 @@ def extract(task: str, pack: Path | None, output: Path | None, as_json: bool) ->
     target = output or Path(Path(entry.file).name)
     extract_delta(opened, task, target)
     if as_json:
-        click.echo(json.dumps({"file": str(target), **_json(entry)}, indent=2))
+        say_text(json.dumps({"file": str(target), **_json(entry)}, indent=2))
         return
-    click.echo(f"{target}: task {task!r}, {size(entry.bytes)}, sha256 {entry.sha256}")
+    say(f"{target}: task {task!r}, {size(entry.bytes)}, sha256 {entry.sha256}")
 
 
 @command.command()
@@ -71,14 +72,14 @@ def apply(file: Path, pack: Path | None, sha256: str | None, as_json: bool) -> N
     for entry in opened.tasks:
         if entry.sha256 == got:  # a device that asks twice has what it asked for
             said = f"{opened.path}: task {entry.name!r} is there already, as number {entry.index}; nothing changed"
-            click.echo(json.dumps({"pack": str(opened.path), "added": False, **_json(entry)}) if as_json else said)
+            say(json.dumps({"pack": str(opened.path), "added": False, **_json(entry)}) if as_json else said)
             return
     grown = apply_delta(opened, file)
     entry = grown.tasks[-1]
     if as_json:
-        click.echo(json.dumps({"pack": str(grown.path), "added": True, **_json(entry)}))
+        say_text(json.dumps({"pack": str(grown.path), "added": True, **_json(entry)}))
         return
-    click.echo(f"{grown.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")
+    say(f"{grown.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")
 
 
 def _json(entry: TaskEntry) -> dict[str, Any]:

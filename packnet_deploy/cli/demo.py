@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from packnet_deploy.cli.show import say
+
 BENCH_SECONDS = 0.5  # a task and batch size
 QUICKSTART_DATA = "builtin:{task}"  # each quickstart task bears its data set's name
 
@@ -45,7 +47,7 @@ def _write_images(folder: Path) -> None:
         raise UsageError(f"{there[0]}: expected nothing there yet, got a folder or a file; choose another --images")
     for name in NAMES:
         count = write_folder(name, folder / name)
-        click.echo(f"{folder / name}: {count:,} images, to be given as --data {folder / name}")
+        say(f"{folder / name}: {count:,} images, to be given as --data {folder / name}")
 
 
 def _demo(folder: Path) -> None:

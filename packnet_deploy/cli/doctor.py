@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packnet_deploy.cli.show import say, say_text
+
 if TYPE_CHECKING:
     from packnet_deploy.doctor.diagnosis import Diagnosis
 
@@ -32,7 +34,7 @@ def command(as_json: bool, gpu_report: Path | None) -> None:
         return
     diagnosis = diagnose()
     if as_json:
-        click.echo(json.dumps(diagnosis.to_json(), indent=2))
+        say_text(json.dumps(diagnosis.to_json(), indent=2))
     else:
         _show(diagnosis)
 
@@ -63,18 +65,19 @@ def _show(diagnosis: Diagnosis) -> None:
         can.add_row(ability.what, ability.with_what, f"no: gap {lacks}" if lacks else "yes")
     screen.print(can)
     for gap, number in numbers.items():
-        screen.print(f"gap {number}: {gap.what}\n       {gap.fix}", soft_wrap=True)
+        screen.print(f"gap {number}: {gap.what}", soft_wrap=True)
+        screen.print(f"       {gap.fix}", soft_wrap=True)
 
 
 def _report(folder: Path, as_json: bool) -> None:
     from packnet_deploy.gpu_report.report import JSON, MARKDOWN, gpu_report
 
-    def say(done: int, count: int, name: str) -> None:
-        click.echo(f"{done + 1} of {count}: {name}", err=True)
+    def tell(done: int, count: int, name: str) -> None:
+        say(f"{done + 1} of {count}: {name}", err=True)
 
-    report = gpu_report(folder, say)
+    report = gpu_report(folder, tell)
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        say_text(json.dumps(report.to_json(), indent=2))
         return
-    click.echo(report.to_markdown())
-    click.echo(f"wrote {folder / MARKDOWN} and {folder / JSON}")
+    say_text(report.to_markdown())
+    say(f"wrote {folder / MARKDOWN} and {folder / JSON}")

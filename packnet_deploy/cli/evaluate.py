@@ -10,6 +10,7 @@ import click
 
 from packnet_deploy.cli.answering import Answering, answering_options, open_answering
 from packnet_deploy.cli.packs import complete_task
+from packnet_deploy.cli.show import say_text
 from packnet_deploy.cli.targets import expect_folder_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(
     if predictions is not None:
         write_predictions(found, predictions)
     if as_json:
-        click.echo(json.dumps(evaluation_to_json(found), indent=2, ensure_ascii=False))
+        say_text(json.dumps(evaluation_to_json(found), indent=2, ensure_ascii=False))
     else:
         _print(found, data)
 

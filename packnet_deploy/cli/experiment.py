@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from packnet_deploy.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -176,7 +178,7 @@ class _Bars(_Lines):
 
     def started(self, run: Run) -> None:
         self._ids[run.name] = self._bars.add_task(
-            run.name, total=run.epochs, completed=self._now[run.name], left=self.left()
+            printable(run.name), total=run.epochs, completed=self._now[run.name], left=self.left()
         )
 
     def going(self, run: Run, epochs: int, seconds: float) -> None:

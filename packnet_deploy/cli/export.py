@@ -10,6 +10,7 @@ import click
 
 from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
+from packnet_deploy.cli.show import say_text
 from packnet_deploy.export.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def command(
     else:
         reports = _export(opened, tasks, all_tasks, output, options, force)
     if as_json:
-        click.echo(json.dumps([_json(report) for report in reports], indent=2, ensure_ascii=False))
+        say_text(json.dumps([_json(report) for report in reports], indent=2, ensure_ascii=False))
     else:
         _show(reports)
 

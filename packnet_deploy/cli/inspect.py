@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from packnet_deploy.cli.show import say_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -33,7 +35,7 @@ def command(path: Path, layers: bool, as_json: bool) -> None:
     if layers and description["kind"] != "pack":
         description = _with_layers(path, description)
     if as_json:
-        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+        say_text(json.dumps(description, indent=2, ensure_ascii=False))
     elif description["kind"] == "pack":
         _print_pack(description, layers)
     else:

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from packnet_deploy.cli.answering import Answering, answering_options, open_answering, tracked
+from packnet_deploy.cli.show import say, say_text
 
 if TYPE_CHECKING:
     from packnet_deploy.predict.predictor import Answer
@@ -103,7 +104,7 @@ def _print_csv(answers: Iterable[Answer]) -> list[Answer]:
 def _print_json(answers: list[Answer], several: bool) -> list[Answer]:
     from packnet_deploy.predict.written import answer_to_json
 
-    click.echo(json.dumps([answer_to_json(answer) for answer in answers], indent=2, ensure_ascii=False))
+    say_text(json.dumps([answer_to_json(answer) for answer in answers], indent=2, ensure_ascii=False))
     return [answer for answer in answers if answer.fault is not None]
 
 
@@ -128,5 +129,5 @@ def _print_table(answers: list[Answer], several: bool) -> list[Answer]:
 
 def _report(faults: list[Answer]) -> int:
     for answer in faults:
-        click.echo(f"packnet: {answer.fault}", err=True)
+        say(f"packnet: {answer.fault}", err=True)
     return faults[0].fault.exit_code if faults and faults[0].fault else 0

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from packnet_deploy.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -15,22 +19,33 @@ PLAIN: Any = {"highlight": False, "markup": False, "emoji": False}  # a path may
 
 def console() -> Console:
     """Standard output; as wide as the terminal, or wide enough for every table where there is none."""
-    from rich.console import Console
+    from packnet_deploy.cli.screen import Screen
 
-    screen = Console(**PLAIN)
-    return screen if screen.is_terminal else Console(**PLAIN, width=max(PLAIN_WIDTH, screen.width))
+    screen = Screen(**PLAIN)
+    return screen if screen.is_terminal else Screen(**PLAIN, width=max(PLAIN_WIDTH, screen.width))
+
+
+def say(line: str, err: bool = False) -> None:
+    """One line without layout, on standard output or standard error."""
+    click.echo(printable(line), err=err)
+
+
+def say_text(text: str) -> None:
+    """Several lines of ours, JSON or Markdown, on standard output."""
+    click.echo(printable(text, keep="\n"))
 
 
 def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     """A table of texts (left) and figures (right); a column's name may have several lines."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in left:
-        made.add_column(name, overflow="fold", min_width=8 if name == "task" else None)
+        made.add_column(Text(name), overflow="fold", min_width=8 if name == "task" else None)
     for name in right:
-        made.add_column(name, justify="right", no_wrap=True)
+        made.add_column(Text(name), justify="right", no_wrap=True)
     return made
 
 

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
+from packnet_deploy.cli.show import say_text
 
 if TYPE_CHECKING:
     from packnet_deploy.export.options import ExportOptions
@@ -88,7 +89,7 @@ def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
         rtol = engine_tolerance(engine.sidecar, opened)
         differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan, rtol)
     if as_json:
-        click.echo(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
+        say_text(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
         return
     shown = table("", ("task",), ("logits differ by", "allowed"))
     for task, difference in differences.items():
@@ -113,7 +114,7 @@ def _check(opened: Pack, as_json: bool) -> None:
             }
             for check in checks
         ]
-        click.echo(json.dumps({"pack": str(opened.path), "tasks": rows}, indent=2))
+        say_text(json.dumps({"pack": str(opened.path), "tasks": rows}, indent=2))
     else:
         shown = table(f"{opened.path}", ("task", "files", "older weights"), ("logits\ndiffer by", "allowed", ""))
         for check in checks:
@@ -147,7 +148,7 @@ def _compare(
     found = compare(pack, chosen_tasks(pack, tasks, not tasks), against, data, options)
     if as_json:
         rows = [_row(row) for row in found]
-        click.echo(json.dumps({"pack": str(pack.path), "against": against, "tasks": rows}, indent=2))
+        say_text(json.dumps({"pack": str(pack.path), "against": against, "tasks": rows}, indent=2))
     else:
         shown = table(
             f"{pack.path}: {options.layout}, {options.precision}, against {against}",
