@@ -10,7 +10,8 @@ What can be written (``--layout``):
 The way from a pack to a model:
 
     options.py      what an export can be asked for
-    skeleton.py     what is being made for, and the pack's graph brought to that
+    target.py       what a graph is made for
+    skeleton.py     the pack's graph brought to that
     sizes.py        whether a network takes an image size
     precision.py    types, written into the graph
     fold.py         normalisation folded into the layer before it, for a task by itself

@@ -17,7 +17,8 @@ from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.report import ExportReport
 from packnet_deploy.export.selector import bind_selector
-from packnet_deploy.export.skeleton import Target, expected_logits, logits_at_size
+from packnet_deploy.export.skeleton import expected_logits, logits_at_size
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import (
     MAX_BYTES,
     Laid,

@@ -15,7 +15,8 @@ from onnx import ModelProto
 from packnet_deploy.export.fold import fold_normalisation_in_place
 from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
-from packnet_deploy.export.skeleton import Target, drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.directory import Pack
 

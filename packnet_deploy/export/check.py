@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, reason
 from packnet_deploy.export.options import ExportOptions
-from packnet_deploy.export.skeleton import Target
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.runners.comparison import Difference, compare

@@ -18,7 +18,8 @@ from onnx import ModelProto
 from packnet_deploy.export.fold import Tensors
 from packnet_deploy.export.norms import Norm, unfold_norms_in_place, unfold_values_in_place
 from packnet_deploy.export.precision import Precision, typed_tensors
-from packnet_deploy.export.skeleton import Target, drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.export.skeleton import drop_weight_inputs, expect_fit, load_skeleton, weight_inputs
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from packnet_deploy.export.options import TENSORRT
+from packnet_deploy.export.target import TENSORRT
 
 Array = npt.NDArray[Any]
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packnet_deploy.errors import UsageError
+from packnet_deploy.export.target import ENGINES, ONNXRUNTIME, Target, least_opset
 
 if TYPE_CHECKING:
     from packnet_deploy.export.precision import Precision
-    from packnet_deploy.export.skeleton import Target
     from packnet_deploy.pack.directory import Pack
 
 LAYOUTS = ("dense", "sparse", "shared", "selector")
 PRECISION_NAMES = ("fp32", "fp16", "bf16")
 DYNAMIC = "dynamic"
-ENGINES = ONNXRUNTIME, TENSORRT = ("onnxruntime", "tensorrt")
 OLDEST_OPSET = 17
 
 
@@ -66,8 +65,6 @@ class ExportOptions:
             raise UsageError(f"batch: expected a number from 1 up, or {DYNAMIC}, got {self.batch!r}")
         import onnx
 
-        from packnet_deploy.export.skeleton import least_opset
-
         newest, least = onnx.defs.onnx_opset_version(), least_opset(self.type, self.engine)
         if self.opset is not None and not OLDEST_OPSET <= self.opset <= newest:
             raise UsageError(f"opset: expected {OLDEST_OPSET} to {newest}, got {self.opset}")
@@ -91,8 +88,6 @@ class ExportOptions:
 
     def target(self, pack: Pack) -> Target:
         """What a graph made from ``pack`` is then made for."""
-        from packnet_deploy.export.skeleton import Target
-
         spec = pack.input if self.image_size is None else pack.input.sized(self.image_size)
         batch = None if self.batch == DYNAMIC else int(self.batch)
         return Target(self.type, spec, batch, self.opset, self.engine)

@@ -25,9 +25,8 @@ from packnet_deploy.export.mask_nodes import (
     rank_name,
 )
 from packnet_deploy.export.metadata import describe_selector_in_place
-from packnet_deploy.export.options import TENSORRT
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
-from packnet_deploy.export.skeleton import Target
+from packnet_deploy.export.target import TENSORRT, Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.contract import LOGITS, TASK
 

@@ -32,7 +32,8 @@ from packnet_deploy.export.metadata import describe_task_in_place
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.precision import type_graph_in_place, typed_tensors
 from packnet_deploy.export.report import ExportReport
-from packnet_deploy.export.skeleton import Target, expected_logits
+from packnet_deploy.export.skeleton import expected_logits
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import data_file, model_buffers, move_into_place, write_buffers
 from packnet_deploy.pack.atomic import locked, staging_folder, sync_directory
 from packnet_deploy.pack.directory import Pack

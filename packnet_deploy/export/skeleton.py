@@ -1,12 +1,8 @@
-"""What is being made for, resolved once, and the pack's weight-free graph parsed, checked, and brought to that.
-
-Options (options.py, trt/options.py) are what was asked for, in the user's words; everything below them takes a Target.
-"""
+"""The pack's weight-free graph parsed, checked, and brought to what it is made for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,50 +11,16 @@ import onnx
 from onnx import GraphProto, ModelProto
 
 from packnet_deploy.errors import ArtefactError, UsageError, reason
-from packnet_deploy.export.options import ONNXRUNTIME, TENSORRT
-from packnet_deploy.export.precision import PRECISIONS, Precision
+from packnet_deploy.export.precision import PRECISIONS
 from packnet_deploy.export.sizes import expect_takes_its_images
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.chain import TaskWeights
 from packnet_deploy.pack.directory import OpenedPack, Pack
-from packnet_deploy.pack.inputs import InputSpec, probe_batch
+from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.pack.manifest import GRAPH_FILE
 from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
 from packnet_deploy.runners.exported import expect_allowed
 from packnet_deploy.runners.session import run_skeleton
-
-TYPED_DEQUANTISING = 19  # the opset from which DequantizeLinear gives other types than float32
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a graph is made for.
-
-    Attributes:
-        precision: of weights and activations.
-        input: the pack's, at the image size asked for.
-        batch: images per request; None for any number.
-        opset: the operator set; None for the pack's own, or the least that will do.
-        engine: who runs it, one of ``options.ENGINES``.
-    """
-
-    precision: Precision
-    input: InputSpec
-    batch: int | None = None
-    opset: int | None = None
-    engine: str = ONNXRUNTIME
-
-    @property
-    def least_opset(self) -> int:
-        return least_opset(self.precision, self.engine)
-
-    def sized(self, spec: InputSpec) -> InputSpec:
-        """An input description of the pack or of one of its tasks, at the image size asked for."""
-        return spec if spec.shape == self.input.shape else spec.sized(self.input.shape[1])
-
-
-def least_opset(precision: Precision, engine: str) -> int:
-    """The first operator set whose operators take the types of such a graph."""
-    return max(precision.opset, TYPED_DEQUANTISING if engine == TENSORRT else 1)
 
 
 def load_skeleton(pack: Pack, target: Target) -> ModelProto:

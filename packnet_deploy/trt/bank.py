@@ -21,7 +21,7 @@ from onnx import ModelProto
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.export.deploy_bank import DeployBank, DeployTask, in_common, load_deploy_bank
 from packnet_deploy.export.precision import type_graph_in_place
-from packnet_deploy.export.skeleton import Target
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 
 Array = npt.NDArray[Any]

@@ -21,7 +21,8 @@ from typing import Protocol
 from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS
-from packnet_deploy.export.skeleton import Target, expected_logits
+from packnet_deploy.export.skeleton import expected_logits
+from packnet_deploy.export.target import Target
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.pack.pattern import fits, obeys

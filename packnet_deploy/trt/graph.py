@@ -29,7 +29,7 @@ from packnet_deploy.errors import UsageError
 from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
-from packnet_deploy.export.skeleton import Target
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import MAX_BYTES, model_buffers
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.pattern import fits, obeys

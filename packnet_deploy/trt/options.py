@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
-from packnet_deploy.export.options import ONNXRUNTIME, PRECISION_NAMES, TENSORRT
+from packnet_deploy.export.options import PRECISION_NAMES
+from packnet_deploy.export.target import ONNXRUNTIME, TENSORRT, Target
 from packnet_deploy.trt.flavour import AUTO, FLAVOURS
 
 if TYPE_CHECKING:
-    from packnet_deploy.export.skeleton import Target
     from packnet_deploy.pack.directory import Pack
 
 SWITCHES = ("refit", "bind", "selector", "none")
@@ -124,7 +124,6 @@ class BuildOptions:
     def target(self, pack: Pack) -> Target:
         """What the graph that TensorRT is given is made for."""
         from packnet_deploy.export.precision import PRECISIONS
-        from packnet_deploy.export.skeleton import Target
 
         spec = pack.input if self.image_size is None else pack.input.sized(self.image_size)
         return Target(PRECISIONS[self.precision], spec, engine=TENSORRT if self.switch == "selector" else ONNXRUNTIME)

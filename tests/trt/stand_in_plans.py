@@ -15,7 +15,7 @@ from packnet_deploy.export.bind import bind_task
 from packnet_deploy.export.deploy_bank import load_deploy_bank
 from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.selector import bind_selector
-from packnet_deploy.export.skeleton import Target
+from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import model_buffers
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
