@@ -6,7 +6,9 @@ BIN := $(abspath $(VENV))/bin
 DEMO_DIR ?= packnet-demo
 JOBS ?= 2
 
-.PHONY: help demo test lint unit docs package benchmarks clean
+MUTATIONS ?= 20000
+
+.PHONY: help demo test lint unit fuzz docs package benchmarks clean
 
 help:
 	@echo "make demo        install, then train, verify, export and measure the quickstart"
@@ -14,6 +16,7 @@ help:
 	@echo "make lint        ruff, mypy and the import rules"
 	@echo "make docs        the documentation as a site, in site/; a broken link fails"
 	@echo "make package     sdist and wheel, in dist/, checked"
+	@echo "make fuzz        hold the C++ readers against Python's on MUTATIONS=20000 damaged files of each format"
 	@echo "make benchmarks  the figures of docs/benchmarks.md, measured here"
 	@echo "make clean       remove the environment and everything made"
 
@@ -39,6 +42,9 @@ package: $(VENV)/docs.installed
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+
+fuzz: $(VENV)/dev.installed
+	PACKNET_MUTATIONS=$(MUTATIONS) OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_conformance.py
 
 benchmarks: $(VENV)/dev.installed
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

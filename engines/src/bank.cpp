@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "boundary.h"
 #include "decode.h"
 #include "outputs.h"
 #include "parallel.h"
@@ -37,7 +38,7 @@ void mask_into(float* out, const float* values, const std::uint8_t* owners, std:
 
 }  // namespace
 
-Bank::Bank(const Deltas& deltas, unsigned threads) : tasks_(deltas.tasks()), parameters_(deltas.parameters()) {
+Bank::Bank(const Deltas& deltas, unsigned threads) try : tasks_(deltas.tasks()), parameters_(deltas.parameters()) {
     for (const Parameter& parameter : parameters_) {
         values_.push_back(allocate<float>(parameter));
         owners_.push_back(allocate<std::uint8_t>(parameter));
@@ -60,9 +61,11 @@ Bank::Bank(const Deltas& deltas, unsigned threads) : tasks_(deltas.tasks()), par
     for (const auto& [name, entry] : deltas.chain_->deltas.front().file.entries) {  // by rising name
         if (name.rfind("shared/", 0) == 0) shared_.push_back({entry.shape, detail::read_floats(entry)});
     }
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
-void Bank::materialise(int task, const std::vector<float*>& out, unsigned threads) const {
+void Bank::materialise(int task, const std::vector<float*>& out, unsigned threads) const try {
     detail::check_task(task, 1, tasks_);
     detail::check_outputs(out, parameters_);
     const std::vector<detail::Piece> pieces = detail::pieces_of(parameters_);
@@ -72,9 +75,11 @@ void Bank::materialise(int task, const std::vector<float*>& out, unsigned thread
         mask_into(out[parameter] + begin, values(parameter) + begin, owners(parameter) + begin, count,
                   static_cast<std::uint8_t>(task));
     });
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
-std::string Bank::sha256(int through) const {
+std::string Bank::sha256(int through) const try {
     detail::check_task(through, 0, tasks_);
     detail::Sha256 hash;
     if (through == 0) return hash.hex();
@@ -92,6 +97,8 @@ std::string Bank::sha256(int through) const {
     }
     for (const Tensor& tensor : shared_) hash.update(tensor.values.data(), tensor.values.size() * sizeof(float));
     return hash.hex();
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 }  // namespace packnet

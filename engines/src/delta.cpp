@@ -36,14 +36,14 @@ int parse_index(const TensorFile& file) {
 
 std::vector<std::string> parse_classes(const TensorFile& file) {
     const Json list = parse_json(field(file, "classes"), file.path, "damaged, metadata classes");
-    if (!list.is_array() || list.empty()) throw Error(file.path, "classes", "a list of names", shown(list));
+    if (!list.is_array()) throw Error(file.path, "classes", "a list of names", shown(list));
     std::vector<std::string> names;
-    for (const Json& name : list) {
-        if (!name.is_string() || !is_printable(name.get_ref<const std::string&>())) {
-            throw Error(file.path, "class names", "printable texts", shown(name));
+    for (JsonWalk walk(list); walk.next();) {
+        if (!walk.value().is_text() || !is_printable(names.emplace_back(walk.value().text()))) {
+            throw Error(file.path, "class names", "printable texts", shown(walk.value()));
         }
-        names.push_back(name.get<std::string>());
     }
+    if (names.empty()) throw Error(file.path, "classes", "a list of names", "none");
     return names;
 }
 

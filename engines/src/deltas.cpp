@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "boundary.h"
 #include "chain.h"
 #include "decode.h"
 #include "outputs.h"
@@ -12,19 +13,17 @@ namespace {
 
 using detail::MappedFile;
 
-/// Map the files of tasks 1..through and hold their hashes and sizes against pack.json.
+/// Map the files of tasks 1..through and hold their sizes and hashes against pack.json; sizes first, which cost
+/// nothing.
 std::vector<MappedFile> map_files(const Pack& pack, std::size_t through, unsigned threads) {
     std::vector<MappedFile> files;
     for (std::size_t i = 0; i < through; ++i) {
-        files.emplace_back(pack.path / pack.tasks[i].file(), "no such file; the pack is incomplete");
+        const std::filesystem::path path = pack.path / pack.tasks[i].file();
+        files.emplace_back(path, "no such file; the pack is incomplete");
+        const std::string got = std::to_string(files[i].bytes().size), expected = std::to_string(pack.tasks[i].bytes);
+        if (got != expected) throw Error(path.string(), "size", expected + " bytes as in pack.json", got);
     }
     detail::parallel_for(through, threads, [&](std::size_t i) { files[i].check_sha256(pack.tasks[i].sha256); });
-    for (std::size_t i = 0; i < through; ++i) {
-        const std::string got = std::to_string(files[i].bytes().size), expected = std::to_string(pack.tasks[i].bytes);
-        if (got != expected) {
-            throw Error((pack.path / pack.tasks[i].file()).string(), "size", expected + " bytes as in pack.json", got);
-        }
-    }
     return files;
 }
 
@@ -40,7 +39,7 @@ void copy_group(const detail::TensorFile& file, std::string_view group, const st
 
 }  // namespace
 
-Deltas::Deltas(const Pack& pack, int through, unsigned threads) {
+Deltas::Deltas(const Pack& pack, int through, unsigned threads) try {
     const int tasks = static_cast<int>(pack.tasks.size());
     if (through < -1 || through > tasks) {
         throw Error(pack.path.string(), "last task", "0.." + std::to_string(tasks), std::to_string(through));
@@ -51,6 +50,8 @@ Deltas::Deltas(const Pack& pack, int through, unsigned threads) {
     auto chain = std::make_unique<detail::Chain>(detail::check_chain(pack, contents));
     chain->mappings = std::move(files);
     chain_ = std::move(chain);
+} catch (...) {
+    detail::rethrow_as_error(pack.path);
 }
 
 Deltas::~Deltas() = default;
@@ -61,7 +62,7 @@ int Deltas::tasks() const noexcept { return static_cast<int>(chain_->deltas.size
 
 const std::vector<Parameter>& Deltas::parameters() const noexcept { return chain_->parameters; }
 
-TaskContent Deltas::content(int task) const {
+TaskContent Deltas::content(int task) const try {
     detail::check_task(task, 1, tasks());
     const detail::Delta& delta = chain_->deltas[static_cast<std::size_t>(task) - 1];
     const detail::TensorEntry& probe = *delta.file.find("probe/logits");
@@ -75,6 +76,8 @@ TaskContent Deltas::content(int task) const {
     copy_group(delta.file, "own/", "", content.tensors);
     copy_group(delta.file, "head/", "head.", content.tensors);
     return content;
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 std::map<std::string, Tensor> Deltas::shared() const {
@@ -83,13 +86,15 @@ std::map<std::string, Tensor> Deltas::shared() const {
     return tensors;
 }
 
-void Deltas::materialise(int task, const std::vector<float*>& out, unsigned threads) const {
+void Deltas::materialise(int task, const std::vector<float*>& out, unsigned threads) const try {
     detail::check_task(task, 1, tasks());
     detail::check_outputs(out, parameters());
     const std::vector<detail::Piece> pieces = detail::pieces_of(parameters());
     detail::parallel_for(pieces.size(), threads, [&](std::size_t i) {
         detail::decode_chunk(*chain_, pieces[i].parameter, pieces[i].chunk, task, out[pieces[i].parameter], nullptr);
     });
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 }  // namespace packnet

@@ -1,10 +1,11 @@
 #include "field.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "limits.h"
-#include "packnet/error.h"
 #include "text.h"
 
 namespace packnet::detail {
@@ -19,6 +20,8 @@ Framing parse_framing(const Field& field) {
     field.refuse("one of crop, whole, pad");
 }
 
+std::string member(const Field& object, const char* key) { return object.name.empty() ? key : object.name + '.' + key; }
+
 }  // namespace
 
 void Field::refuse(const std::string& expected) const {
@@ -26,65 +29,94 @@ void Field::refuse(const std::string& expected) const {
 }
 
 Field Field::at(const char* key) const {
-    if (!value.is_object()) refuse("an object");
-    const auto found = value.find(key);
-    const std::string path = name.empty() ? key : name + '.' + key;
-    if (found == value.end()) throw Error(file, path, "a value", "nothing");
-    return {file, path, *found};
+    if (const auto found = find(key)) return *found;
+    throw Error(file, member(*this, key), "a value", "nothing");
 }
 
-std::vector<Field> Field::items() const {
-    if (!value.is_array()) refuse("a list");
+std::optional<Field> Field::find(const char* key) const {
+    if (!value.is_object()) refuse("an object");
+    const auto found = value.find(key);
+    return found ? std::optional<Field>(Field{file, member(*this, key), *found}) : std::nullopt;
+}
+
+void Field::has_only(std::initializer_list<std::string_view> keys) const {
+    if (!value.is_object()) refuse("an object");
+    for (JsonWalk walk(value); walk.next();) {
+        const auto is_it = [&](std::string_view key) { return walk.name() == key; };
+        if (std::any_of(keys.begin(), keys.end(), is_it)) continue;
+        throw Error(file, name.empty() ? "damaged" : name, "no other fields than it has", shown(walk.name()));
+    }
+}
+
+std::vector<Field> Field::items(std::size_t most) const {
     std::vector<Field> result;
-    for (const Json& item : value) result.push_back({file, name + '[' + std::to_string(result.size()) + ']', item});
+    for_each([&](Field item) {
+        if (result.size() == most) throw Error(file, name, "at most " + std::to_string(most), "more");
+        result.push_back(std::move(item));
+    });
     return result;
 }
 
 std::string Field::text(bool allowed(std::string_view), const char* expected) const {
-    if (!value.is_string() || !allowed(value.get_ref<const std::string&>())) refuse(expected);
-    return value.get<std::string>();
+    if (!value.is_text()) refuse(expected);
+    std::string text = value.text();
+    if (!allowed(text)) refuse(expected);
+    return text;
 }
 
 std::string Field::printable() const {
     return text([](std::string_view t) { return !t.empty() && is_printable(t); }, "a printable text");
 }
 
+std::vector<std::string> Field::printables() const {
+    std::vector<std::string> texts;
+    for_each([&](const Field& item) { texts.push_back(item.printable()); });
+    return texts;
+}
+
 std::string Field::sha256() const { return text(is_sha256, "64 lower-case hex digits"); }
 
-void Field::must_be(const std::string& expected) const {
-    if (value != expected) refuse(in_quotes(expected));
+void Field::must_be(std::string_view expected) const {
+    if (!(value == expected)) refuse(in_quotes(expected));
 }
 
 bool Field::truth() const {
-    if (!value.is_boolean()) refuse("true or false");
-    return value.get<bool>();
+    if (!value.is_truth()) refuse("true or false");
+    return value.truth();
 }
 
 std::int64_t Field::integer(std::int64_t least, std::int64_t most) const {
-    const bool in_range = value.is_number_unsigned() ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(most)
-                                                     : value.is_number_integer() && value.get<std::int64_t>() <= most;
-    if (!in_range || value.get<std::int64_t>() < least) refuse(std::to_string(least) + ".." + std::to_string(most));
-    return value.get<std::int64_t>();
+    const auto number = value.integer();
+    if (!number || *number < least || *number > most) refuse(std::to_string(least) + ".." + std::to_string(most));
+    return *number;
 }
 
 std::int64_t Field::count() const { return integer(0, kMaxWeights); }
 
+std::vector<std::int64_t> Field::shape() const {
+    std::vector<std::int64_t> sizes;
+    for (const Field& size : items(kMaxDimensions)) sizes.push_back(size.integer(1, kMaxWeights));
+    if (sizes.empty() || !size_of(sizes)) refuse("1 to 8 sizes that a network can have");
+    return sizes;
+}
+
 float Field::number(double least) const {
     constexpr double most = std::numeric_limits<float>::max();
-    const double number = value.is_number() ? value.get<double>() : std::nan("");
+    const double number = value.is_number() ? value.number() : std::nan("");
     if (!(number >= least && number <= most)) refuse("a float32 number from " + std::to_string(least));
     return static_cast<float>(number);
 }
 
 std::vector<float> Field::numbers(int channels, double least) const {
     std::vector<float> result;
-    for (const Field& item : items()) result.push_back(item.number(least));
-    if (result.size() != static_cast<std::size_t>(channels)) refuse(std::to_string(channels) + " numbers");
+    const auto count = static_cast<std::size_t>(channels);
+    for (const Field& item : items(count)) result.push_back(item.number(least));
+    if (result.size() != count) refuse(std::to_string(channels) + " numbers");
     return result;
 }
 
 InputSpec parse_input(const Field& input) {
-    const std::vector<Field> shape = input.at("shape").items();
+    const std::vector<Field> shape = input.at("shape").items(3);
     if (shape.size() != 3) input.at("shape").refuse("3 sizes: channels, height, width");
     InputSpec spec;
     spec.channels = static_cast<int>(shape[0].integer(1, 3));
@@ -95,14 +127,14 @@ InputSpec parse_input(const Field& input) {
     spec.stddev = input.at("std").numbers(spec.channels, std::numeric_limits<float>::min());
     spec.resize = static_cast<int>(input.at("resize").integer(1, kMaxSide));
     input.at("layout").must_be("NCHW");
-    const auto says = [&](const char* key) { return input.value.contains(key); };
-    if (says("framing")) spec.framing = parse_framing(input.at("framing"));
-    if (says("fill")) spec.fill = static_cast<int>(input.at("fill").integer(0, 255));
-    if (says("boxes")) spec.boxes = input.at("boxes").truth();
-    spec.exif_orientation = says("exif_orientation") && input.at("exif_orientation").truth();
-    if (says("colours")) input.at("colours").must_be(spec.channels == 3 ? "RGB" : "L");
-    if (says("scale")) input.at("scale").integer(255, 255);
-    if (says("interpolation")) input.at("interpolation").must_be("bilinear");
+    if (const auto framing = input.find("framing")) spec.framing = parse_framing(*framing);
+    if (const auto fill = input.find("fill")) spec.fill = static_cast<int>(fill->integer(0, 255));
+    if (const auto boxes = input.find("boxes")) spec.boxes = boxes->truth();
+    const auto orientation = input.find("exif_orientation");
+    spec.exif_orientation = orientation && orientation->truth();
+    if (const auto colours = input.find("colours")) colours->must_be(spec.channels == 3 ? "RGB" : "L");
+    if (const auto scale = input.find("scale")) scale->integer(255, 255);
+    if (const auto interpolation = input.find("interpolation")) interpolation->must_be("bilinear");
     return spec;
 }
 

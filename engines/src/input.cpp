@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "boundary.h"
 #include "sha256.h"
 
 namespace packnet {
@@ -55,7 +56,7 @@ InputSpec InputSpec::sized(int side) const {
     return spec;
 }
 
-std::string InputSpec::sha256() const {
+std::string InputSpec::sha256() const try {
     std::string text = "layout NCHW\nshape " + std::to_string(channels) + ' ' + std::to_string(height) + ' ' +
                        std::to_string(width) + "\nmean" + hex_bits(mean) + "\nstd" + hex_bits(stddev) + "\nresize " +
                        std::to_string(resize) + '\n';
@@ -67,6 +68,8 @@ std::string InputSpec::sha256() const {
     detail::Sha256 hash;
     hash.update(text.data(), text.size());
     return hash.hex();
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 void normalise(const InputSpec& spec, const std::uint8_t* pixels, std::size_t images, float* out) {
@@ -79,7 +82,7 @@ void normalise(const InputSpec& spec, const std::uint8_t* pixels, std::size_t im
     }
 }
 
-std::vector<std::uint8_t> probe_pixels(const InputSpec& spec) {
+std::vector<std::uint8_t> probe_pixels(const InputSpec& spec) try {
     std::vector<std::uint8_t> pixels;
     pixels.reserve(kProbeImages * spec.image_size());
     const auto planes = static_cast<std::uint32_t>(kProbeImages * spec.channels);
@@ -91,13 +94,17 @@ std::vector<std::uint8_t> probe_pixels(const InputSpec& spec) {
         }
     }
     return pixels;
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
-std::vector<float> probe_batch(const InputSpec& spec) {
+std::vector<float> probe_batch(const InputSpec& spec) try {
     const std::vector<std::uint8_t> pixels = probe_pixels(spec);
     std::vector<float> batch(pixels.size());
     normalise(spec, pixels.data(), kProbeImages, batch.data());
     return batch;
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 }  // namespace packnet

@@ -15,15 +15,12 @@ constexpr int kVersion = 1;
 constexpr const char* kGraphFile = "graph.onnx";
 
 Parameter parse_parameter(const Field& item) {
-    Parameter parameter{item.at("name").printable(), {}, {}, 0};
-    for (const Field& size : item.at("shape").items()) parameter.shape.push_back(size.integer(1, kMaxWeights));
-    const auto size = size_of(parameter.shape);
-    if (parameter.shape.empty() || !size) item.at("shape").refuse("1 to 8 sizes that a network can have");
-    parameter.size = *size;
+    Parameter parameter{item.at("name").printable(), item.at("shape").shape(), {}, 0};
+    parameter.size = *size_of(parameter.shape);
     item.at("dtype").must_be("float32");
-    if (item.value.contains("pattern")) {
+    if (const auto pattern = item.find("pattern")) {
         const auto known = [](std::string_view text) { return text.empty() || text == kPattern; };
-        parameter.pattern = item.at("pattern").text(known, "'2:4' or an empty text");
+        parameter.pattern = pattern->text(known, "'2:4' or an empty text");
         if (!parameter.pattern.empty() && !fits_pattern(parameter.shape)) {
             item.at("shape").refuse("[outputs, inputs, ...] with inputs a multiple of 4, as the pattern 2:4 needs");
         }
@@ -59,7 +56,7 @@ Pack parse_manifest(const std::filesystem::path& path, Bytes file) {
     const Field document{name, "", json};
     document.at("format").must_be("packnet-pack");
     const Field version = document.at("version");
-    if (!version.value.is_number_integer() || version.value != kVersion) {
+    if (version.value.integer() != kVersion) {
         throw Error(name, "pack version: this library reads version 1", {}, shown(version.value),
                     "use the release that wrote it, or a newer one");
     }
@@ -70,15 +67,15 @@ Pack parse_manifest(const std::filesystem::path& path, Bytes file) {
 
     Pack pack{path, parse_input(document.at("input")), graph.at("sha256").sha256(), {}, {}};
     std::size_t weights = 0;
-    for (const Field& item : document.at("packable").items()) {
+    document.at("packable").for_each([&](const Field& item) {
         pack.parameters.push_back(parse_parameter(item));
         weights += pack.parameters.back().size;
         if (weights > kMaxWeights) throw Error(name, "packable", "at most 2^40 weights in all", "more");
-    }
+    });
     check_unique(name, "packable parameter", pack.parameters);
-    const std::vector<Field> tasks = document.at("tasks").items();
-    if (tasks.size() > kMaxTasks) throw Error(name, "tasks", "at most 255", std::to_string(tasks.size()));
-    for (const Field& item : tasks) pack.tasks.push_back(parse_task(item, static_cast<int>(pack.tasks.size()) + 1));
+    for (const Field& item : document.at("tasks").items(kMaxTasks)) {
+        pack.tasks.push_back(parse_task(item, static_cast<int>(pack.tasks.size()) + 1));
+    }
     check_unique(name, "task", pack.tasks);
     return pack;
 }

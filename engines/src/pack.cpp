@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "boundary.h"
 #include "manifest.h"
 #include "mapped_file.h"
 #include "text.h"
@@ -14,7 +15,7 @@ std::string TaskEntry::file() const {
     return prefix + name + ".safetensors";
 }
 
-const TaskEntry& Pack::task(std::string_view name) const {
+const TaskEntry& Pack::task(std::string_view name) const try {
     std::string known;
     for (const TaskEntry& entry : tasks) {
         if (entry.name == name) return entry;
@@ -22,17 +23,23 @@ const TaskEntry& Pack::task(std::string_view name) const {
     }
     throw Error(path.string(), "task", known.empty() ? "none: it has no tasks yet" : "one of " + known,
                 detail::in_quotes(name));
+} catch (...) {
+    detail::rethrow_as_error(path);
 }
 
-Pack open_pack(const std::filesystem::path& path) {
+Pack open_pack(const std::filesystem::path& path) try {
     const detail::MappedFile file(path / "pack.json", "no such file, so the folder is not a pack");
     return detail::parse_manifest(path, file.bytes());
+} catch (...) {
+    detail::rethrow_as_error(path);
 }
 
-std::vector<std::byte> read_graph(const Pack& pack) {
+std::vector<std::byte> read_graph(const Pack& pack) try {
     const detail::MappedFile file(pack.path / "graph.onnx", "no such file; the pack is incomplete");
     file.check_sha256(pack.graph_sha256);
     return {file.bytes().data, file.bytes().data + file.bytes().size};
+} catch (...) {
+    detail::rethrow_as_error(pack.path);
 }
 
 }  // namespace packnet

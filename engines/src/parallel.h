@@ -32,8 +32,8 @@ void parallel_for(std::size_t items, unsigned threads, const Work& work) {
     std::vector<std::thread> others;
     try {
         for (std::size_t i = 1; i < std::min<std::size_t>(threads, items); ++i) others.emplace_back(run);
-    } catch (const std::system_error&) {
-        // No more threads to be had: those there are do it all.
+    } catch (const std::exception&) {
+        // No more threads, or no memory for one: those there are do it all.
     }
     run();
     for (std::thread& other : others) other.join();

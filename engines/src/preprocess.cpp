@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstddef>
 
+#include "boundary.h"
+
 namespace packnet {
 namespace {
 
@@ -111,7 +113,7 @@ std::vector<std::uint8_t> turned(const Picture& picture, Size& size) {
 
 }  // namespace
 
-std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) {
+std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) try {
     if (picture.channels != 1 && picture.channels != 3) {
         throw Error({}, "picture", "1 or 3 channels", std::to_string(picture.channels));
     }
@@ -159,6 +161,8 @@ std::vector<std::uint8_t> centre(const InputSpec& spec, const Picture& picture) 
         }
     }
     return result;
+} catch (...) {
+    detail::rethrow_as_error({});
 }
 
 }  // namespace packnet

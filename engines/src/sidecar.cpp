@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <set>
 
+#include "boundary.h"
 #include "field.h"
 #include "limits.h"
 #include "packnet/pack.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr int kVersion = 1;
 constexpr std::int64_t kMaxClasses = 1 << 24;
 constexpr std::int64_t kMaxBatch = 1 << 20;
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;  // of a GPU's memory
 
 template <typename Kind>
 Kind one_of(const Field& field, std::initializer_list<Kind> kinds) {
@@ -33,53 +35,78 @@ Precision parse_precision(const Field& field) {
     return one_of(field, {Precision::fp32, Precision::fp16, Precision::bf16});
 }
 
-std::vector<std::string> parse_texts(const Field& field) {
-    std::vector<std::string> texts;
-    for (const Field& item : field.items()) texts.push_back(item.printable());
-    return texts;
+std::optional<BuildGpu> parse_gpu(const Field& field) {
+    if (field.value.is_null()) return std::nullopt;
+    field.has_only({"name", "compute_capability", "driver", "memory"});
+    return BuildGpu{field.at("name").printable(), field.at("compute_capability").printable(),
+                    field.at("driver").printable(), field.at("memory").integer(0, kMaxBytes)};
 }
 
 BatchRange parse_batch(const Field& field) {
+    field.has_only({"least", "best", "most"});
     const auto least = static_cast<int>(field.at("least").integer(1, kMaxBatch));
     const auto best = static_cast<int>(field.at("best").integer(least, kMaxBatch));
     return {least, best, static_cast<int>(field.at("most").integer(best, kMaxBatch))};
 }
 
 PlanTask parse_task(const Field& field) {
+    field.has_only({"name", "index", "classes", "sha256"});
     return {field.at("name").text(detail::is_task_name, "a task's name"),
             static_cast<int>(field.at("index").integer(1, kMaxTasks)), field.at("classes").integer(1, kMaxClasses),
             field.at("sha256").sha256()};
 }
 
 SwitchedWeight parse_weight(const Field& field) {
-    SwitchedWeight weight{
-        field.at("name").printable(), {}, parse_precision(field.at("dtype")), field.at("banked").truth(), 0};
-    for (const Field& size : field.at("shape").items()) weight.shape.push_back(size.integer(1, detail::kMaxWeights));
-    const auto size = detail::size_of(weight.shape);
-    if (weight.shape.empty() || !size) field.at("shape").refuse("1 to 8 sizes that a network can have");
-    weight.size = *size;
+    field.has_only({"name", "shape", "dtype", "banked"});
+    SwitchedWeight weight{field.at("name").printable(), field.at("shape").shape(), parse_precision(field.at("dtype")),
+                          field.at("banked").truth(), 0};
+    weight.size = *detail::size_of(weight.shape);
     return weight;
 }
 
 /// The channels, -1, and a 1 for every dimension behind them.
 std::vector<std::int64_t> parse_channels(const Field& field) {
     std::vector<std::int64_t> sizes;
-    for (const Field& size : field.items()) sizes.push_back(size.integer(-1, 1));
+    for (const Field& size : field.items(detail::kMaxDimensions)) sizes.push_back(size.integer(-1, 1));
     const auto ones = static_cast<std::size_t>(std::count(sizes.begin(), sizes.end(), 1));
-    if (sizes.empty() || sizes[0] != -1 || ones != sizes.size() - 1 || sizes.size() >= detail::kMaxDimensions) {
-        field.refuse("-1, then 1s");
-    }
+    if (sizes.empty() || sizes[0] != -1 || ones != sizes.size() - 1) field.refuse("-1, then 1s");
     return sizes;
 }
 
 Norm parse_norm(const Field& field) {
-    const std::vector<std::string> norm = parse_texts(field.at("norm"));
+    field.has_only({"scale", "shift", "norm", "freed", "epsilon", "shape"});
+    const std::vector<Field> norm = field.at("norm").items(4);
     if (norm.size() != 4) field.at("norm").refuse("4 names");
     const Field epsilon = field.at("epsilon");
-    if (!epsilon.value.is_number() || !(epsilon.value.get<double>() >= 0)) epsilon.refuse("a number from 0");
-    return {field.at("scale").printable(),        field.at("shift").printable(),
-            {norm[0], norm[1], norm[2], norm[3]}, parse_texts(field.at("freed")),
-            epsilon.value.get<double>(),          parse_channels(field.at("shape"))};
+    if (!epsilon.value.is_number() || !(epsilon.value.number() >= 0)) epsilon.refuse("a number from 0");
+    return {field.at("scale").printable(),
+            field.at("shift").printable(),
+            {norm[0].printable(), norm[1].printable(), norm[2].printable(), norm[3].printable()},
+            field.at("freed").printables(),
+            epsilon.value.number(),
+            parse_channels(field.at("shape"))};
+}
+
+SparseLayer parse_layer(const Field& field) {
+    field.has_only({"name", "eligible", "promised", "picked"});
+    const Field picked = field.at("picked");
+    return {field.at("name").printable(), field.at("eligible").truth(), field.at("promised").truth(),
+            picked.value.is_null() ? std::nullopt : std::optional<bool>(picked.truth())};
+}
+
+/// Without this, a name that is misspelt would let a sparse kernel have weights that nobody has checked.
+void check_sparsity(const std::string& file, const Sidecar& sidecar) {
+    std::set<std::string_view> layers, banked;
+    for (const SparseLayer& layer : sidecar.sparsity) {
+        if (layers.insert(layer.name).second) continue;
+        throw Error(file, "sparsity: layer " + detail::in_quotes(layer.name) + " is listed twice");
+    }
+    for (const SwitchedWeight& weight : sidecar.weights) {
+        if (weight.banked) banked.insert(weight.name);
+    }
+    if (!sidecar.weights.empty() && layers != banked) {
+        throw Error(file, "sparsity", "the names of the banked weights, each once", "others");
+    }
 }
 
 /// What no single field can say.
@@ -119,6 +146,7 @@ void check_agreement(const std::string& file, const Sidecar& sidecar) {
             throw Error(file, "weight " + detail::in_quotes(weight.name) + " is listed twice");
         }
     }
+    check_sparsity(file, sidecar);
 }
 
 }  // namespace
@@ -141,10 +169,12 @@ const char* name_of(Switch mode) noexcept {
 
 std::filesystem::path sidecar_path(const std::filesystem::path& plan) { return plan.string() + ".json"; }
 
-Sidecar read_sidecar(const std::filesystem::path& plan) {
+Sidecar read_sidecar(const std::filesystem::path& plan) try {
     const std::filesystem::path path = sidecar_path(plan);
     const detail::MappedFile file(path, "no such file; a plan needs the sidecar that packnet build wrote beside it");
     return detail::parse_sidecar(path.string(), file.bytes());
+} catch (...) {
+    detail::rethrow_as_error(plan);
 }
 
 Sidecar detail::parse_sidecar(const std::string& name, Bytes file) {
@@ -155,13 +185,20 @@ Sidecar detail::parse_sidecar(const std::string& name, Bytes file) {
     const Field document{name, "", json};
     document.at("format").must_be("packnet-plan");
     const Field version = document.at("version");
-    if (!version.value.is_number_integer() || version.value != kVersion) {
+    if (version.value.integer() != kVersion) {
         throw Error(name, "sidecar version: this library reads version 1", {}, shown(version.value),
                     "build the plan again, or use the release that did");
     }
-    Sidecar sidecar{document.at("flavour").printable(),
+    document.has_only({"format",         "version",      "flavour",      "tensorrt",    "gpu",
+                       "switch",         "precision",    "batch",        "input",       "compute_capabilities",
+                       "classes",        "fixed_sha256", "graph_sha256", "onnx_sha256", "tasks",
+                       "weights",        "norms",        "sparsity",     "plan_sha256", "plan_bytes",
+                       "sparse_weights", "tf32"});
+    const auto known = [](std::string_view text) { return text == "tensorrt" || text == "tensorrt-rtx"; };
+    Sidecar sidecar{document.at("flavour").text(known, "tensorrt or tensorrt-rtx"),
                     document.at("tensorrt").printable(),
-                    parse_texts(document.at("compute_capabilities")),
+                    parse_gpu(document.at("gpu")),
+                    document.at("compute_capabilities").printables(),
                     one_of(document.at("switch"), {Switch::refit, Switch::bind, Switch::selector, Switch::none}),
                     parse_precision(document.at("precision")),
                     parse_batch(document.at("batch")),
@@ -169,19 +206,19 @@ Sidecar detail::parse_sidecar(const std::string& name, Bytes file) {
                     static_cast<int>(document.at("classes").integer(1, kMaxClasses)),
                     document.at("fixed_sha256").sha256(),
                     document.at("graph_sha256").sha256(),
+                    document.at("onnx_sha256").sha256(),
                     {},
                     {},
                     {},
                     document.at("sparse_weights").truth(),
+                    document.at("tf32").truth(),
                     {},
                     document.at("plan_sha256").sha256(),
                     document.at("plan_bytes").count()};
-    for (const Field& item : document.at("tasks").items()) sidecar.tasks.push_back(parse_task(item));
-    for (const Field& item : document.at("weights").items()) sidecar.weights.push_back(parse_weight(item));
-    for (const Field& item : document.at("norms").items()) sidecar.norms.push_back(parse_norm(item));
-    for (const Field& item : document.at("sparsity").items()) {
-        sidecar.sparsity.push_back({item.at("name").printable(), item.at("eligible").truth()});
-    }
+    document.at("tasks").for_each([&](const Field& item) { sidecar.tasks.push_back(parse_task(item)); });
+    document.at("weights").for_each([&](const Field& item) { sidecar.weights.push_back(parse_weight(item)); });
+    document.at("norms").for_each([&](const Field& item) { sidecar.norms.push_back(parse_norm(item)); });
+    document.at("sparsity").for_each([&](const Field& item) { sidecar.sparsity.push_back(parse_layer(item)); });
     check_agreement(name, sidecar);
     return sidecar;
 }

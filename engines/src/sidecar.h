@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,14 @@ enum class Switch {
 
 const char* name_of(Precision precision) noexcept;
 const char* name_of(Switch mode) noexcept;
+
+/// The GPU that a plan was built on.
+struct BuildGpu {
+    std::string name;
+    std::string compute_capability;  // "8.6"
+    std::string driver;              // the newest CUDA that its driver supports, "13.0"
+    std::int64_t memory;             // bytes
+};
 
 /// Images a request may hold; the kernels suit `best`. 1 <= least <= best <= most.
 struct BatchRange {
@@ -71,24 +80,28 @@ struct Norm {
 /// A banked weight in the sparsity plan.
 struct SparseLayer {
     std::string name;
-    bool eligible;  // all tasks together keep to 2:4, so that a sparse kernel may run it
+    bool eligible;               // all tasks together keep to 2:4, so that a sparse kernel may run it
+    bool promised;               // so will later ones
+    std::optional<bool> picked;  // TensorRT chose a sparse kernel; nothing where it did not tell
 };
 
 /// All that is known of a plan. A plain value.
 struct Sidecar {
     std::string flavour;                            // "tensorrt" or "tensorrt-rtx"
     std::string tensorrt;                           // its version: the only one that may load the plan
+    std::optional<BuildGpu> gpu;                    // where it was built; nothing where no GPU took part
     std::vector<std::string> compute_capabilities;  // of the GPUs that it runs on: "8.6"
     Switch mode;
     Precision precision;
     BatchRange batch;
     InputSpec input;  // the pack's, at the plan's image size; a task may have its own (Engine::input)
     int classes;      // logits of the engine; those beyond a task's own mean nothing
-    std::string fixed_sha256, graph_sha256;
+    std::string fixed_sha256, graph_sha256, onnx_sha256;
     std::vector<PlanTask> tasks;          // of the pack when the plan was built; of a plan of one task, that one
     std::vector<SwitchedWeight> weights;  // empty for selector and none
     std::vector<Norm> norms;
     bool sparse_weights;  // TensorRT was free to choose sparse kernels
+    bool tf32;            // and to use TF32
     std::vector<SparseLayer> sparsity;
     std::string plan_sha256;
     std::int64_t plan_bytes;
@@ -97,7 +110,7 @@ struct Sidecar {
 /// `birds.plan.json` for `birds.plan`.
 std::filesystem::path sidecar_path(const std::filesystem::path& plan);
 
-/// The sidecar of `plan`, every field there and of its type; nothing is held against the plan yet.
+/// The sidecar of `plan`, every field there, of its type, and no other; nothing is held against the plan yet.
 /// @throws Error  there is none, or it is damaged or of another version.
 Sidecar read_sidecar(const std::filesystem::path& plan);
 

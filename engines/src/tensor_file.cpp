@@ -35,16 +35,23 @@ std::uint64_t read_length(Bytes file) {
     return length;
 }
 
-/// A list of numbers of the header: shapes, offsets.
-std::vector<std::int64_t> numbers(const Json& tensor, const char* field, const std::string& path,
-                                  const std::string& name) {
-    const auto found = tensor.find(field);
+/// A field of a tensor's entry in the header.
+Json field(Json tensor, const char* key, const std::string& path, const std::string& where) {
+    if (const auto found = tensor.find(key)) return *found;
+    throw Error(path, kNotWhole, {}, {}, where + " has no " + key);
+}
+
+/// A list of at most `most` sizes or offsets.
+std::vector<std::int64_t> sizes(Json tensor, const char* key, std::size_t most, const std::string& path,
+                                const std::string& where) {
+    const Json list = field(tensor, key, path, where);
+    if (!list.is_array()) throw Error(path, kNotWhole, {}, {}, where + " has no " + key);
     std::vector<std::int64_t> result;
-    if (found == tensor.end() || !found->is_array()) throw Error(path, kNotWhole, {}, {}, name + " has no " + field);
-    for (const Json& number : *found) {
-        const bool fits = number.is_number_unsigned() && number.get<std::uint64_t>() <= INT64_MAX;
-        if (!fits) throw Error(path, "tensor " + name + ": " + field, "sizes", shown(number));
-        result.push_back(number.get<std::int64_t>());
+    for (JsonWalk walk(list); walk.next();) {
+        const auto size = walk.value().integer();
+        if (!size || *size < 0) throw Error(path, where + ": " + key, "sizes", shown(walk.value()));
+        if (result.size() == most) throw Error(path, where + ": " + key, "at most " + std::to_string(most), "more");
+        result.push_back(*size);
     }
     return result;
 }
@@ -55,34 +62,35 @@ struct Placed {
     TensorEntry entry;
 };
 
-Placed parse_entry(const std::string& path, const std::string& name, const Json& tensor) {
-    const std::string where = in_quotes(name);
-    if (!is_printable(name)) throw Error(path, "tensor " + where + ": its name has control characters");
-    if (!tensor.is_object()) throw Error(path, "tensor " + where, "an object", shown(tensor));
-    const Json code = tensor.value("dtype", Json());
+Placed parse_entry(const std::string& path, const std::string& name, Json tensor) {
+    const std::string where = "tensor " + in_quotes(name);
+    if (!is_printable(name)) throw Error(path, where + ": its name has control characters");
+    if (!tensor.is_object()) throw Error(path, where, "an object", shown(tensor));
+    const Json code = field(tensor, "dtype", path, where);
     const auto known =
         std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const auto& t) { return code == t.code; });
-    if (known == std::end(kDtypes))
-        throw Error(path, "tensor " + where + ": dtype", "F32, F16, BF16 or U8", shown(code));
-    std::vector<std::int64_t> shape = numbers(tensor, "shape", path, where);
+    if (known == std::end(kDtypes)) throw Error(path, where + ": dtype", "F32, F16, BF16 or U8", shown(code));
+    std::vector<std::int64_t> shape = sizes(tensor, "shape", kMaxDimensions, path, where);
     const auto size = size_of(shape);
-    if (!size) throw Error(path, "tensor " + where + ": no network has a shape like", {}, listed(shape).substr(0, 80));
-    const std::vector<std::int64_t> offsets = numbers(tensor, "data_offsets", path, where);
+    if (!size) throw Error(path, where + ": no network has a shape like", {}, listed(shape));
+    const std::vector<std::int64_t> offsets = sizes(tensor, "data_offsets", 2, path, where);
     if (offsets.size() != 2 || offsets[0] > offsets[1] ||
         static_cast<std::uint64_t>(offsets[1] - offsets[0]) != *size * known->bytes) {
-        throw Error(path, kNotWhole, {}, {}, "tensor " + where + ": its offsets do not fit its shape");
+        throw Error(path, kNotWhole, {}, {}, where + ": its offsets do not fit its shape");
     }
     return {offsets[0], offsets[1], name, {known->dtype, std::move(shape), *size, nullptr}};
 }
 
-std::map<std::string, std::string> parse_metadata(const std::string& path, const Json& header) {
+std::map<std::string, std::string> parse_metadata(const std::string& path, Json header) {
     std::map<std::string, std::string> metadata;
     const auto found = header.find("__metadata__");
-    if (found == header.end() || found->is_null()) return metadata;
+    if (!found) return metadata;
     if (!found->is_object()) throw Error(path, "__metadata__", "an object", shown(*found));
-    for (const auto& [key, value] : found->items()) {
-        if (!value.is_string()) throw Error(path, "__metadata__: " + in_quotes(key), "a text", shown(value));
-        metadata[key] = value.get<std::string>();
+    for (JsonWalk walk(*found); walk.next();) {
+        if (!walk.value().is_text()) {
+            throw Error(path, "__metadata__: " + shown(walk.name()), "a text", shown(walk.value()));
+        }
+        metadata[walk.name().text()] = walk.value().text();
     }
     return metadata;
 }
@@ -109,8 +117,9 @@ TensorFile parse_tensor_file(std::string path, Bytes file) {
 
     TensorFile result{std::move(path), parse_metadata(path, header), {}};
     std::vector<Placed> tensors;
-    for (const auto& [name, tensor] : header.items()) {
-        if (name != "__metadata__") tensors.push_back(parse_entry(result.path, name, tensor));
+    for (JsonWalk walk(header); walk.next();) {
+        if (walk.name() == "__metadata__") continue;
+        tensors.push_back(parse_entry(result.path, walk.name().text(), walk.value()));
     }
     // One behind the other, without holes or overlaps, to the file's last byte.
     std::sort(tensors.begin(), tensors.end(),

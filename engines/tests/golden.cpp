@@ -5,14 +5,9 @@
 #include <fstream>
 #include <sstream>
 
-#include "json.h"
-#include "sha256.h"
+#include "json_text.h"
 
 namespace fs = std::filesystem;
-
-Json parsed(const std::string& text) { return packnet::detail::parse_json(text, "a test's JSON", "damaged"); }
-
-std::string text_of(const Json& json) { return json.dump(); }
 
 fs::path golden_path() { return fs::path(PACKNET_GOLDEN) / "three_tasks.pack"; }
 
@@ -51,41 +46,7 @@ const std::vector<std::string>& golden_deltas() {
     return deltas;
 }
 
-std::string golden_sidecar() {
-    const packnet::Pack pack = packnet::open_pack(golden_path());
-    Json json{{"format", "packnet-plan"},
-              {"version", 1},
-              {"flavour", "tensorrt"},
-              {"tensorrt", "10.13.3.9"},
-              {"compute_capabilities", {"8.6", "8.9"}},
-              {"switch", "refit"},
-              {"precision", "fp32"},
-              {"batch", {{"least", 1}, {"best", 2}, {"most", 8}}},
-              {"input", parsed(read_file(golden_path() / "pack.json"))["input"]},
-              {"classes", 5},
-              {"fixed_sha256", std::string(64, '0')},
-              {"graph_sha256", pack.graph_sha256},
-              {"sparse_weights", true},
-              {"sparsity", {{{"name", "conv1.weight"}, {"eligible", false}}}},
-              {"norms",
-               {{{"scale", "n.scale"},
-                 {"shift", "n.shift"},
-                 {"norm", {"n.weight", "n.bias", "n.running_mean", "n.running_var"}},
-                 {"freed", {"n.weight"}},
-                 {"epsilon", 1e-5},
-                 {"shape", {-1, 1, 1}}}}},
-              {"plan_sha256", packnet::detail::sha256("an engine", 9)},
-              {"plan_bytes", 9}};
-    for (const packnet::TaskEntry& task : pack.tasks) {
-        json["tasks"].push_back(
-            {{"name", task.name}, {"index", task.index}, {"classes", task.classes}, {"sha256", task.sha256}});
-    }
-    for (const packnet::Parameter& parameter : pack.parameters) {
-        json["weights"].push_back(
-            {{"name", parameter.name}, {"shape", parameter.shape}, {"dtype", "fp32"}, {"banked", true}});
-    }
-    return text_of(json);
-}
+std::string golden_sidecar() { return read_file(golden_path().parent_path() / "plans" / "refit.plan.json"); }
 
 void check_with(std::size_t position, const std::string& delta) {
     std::vector<ExactBytes> files;
@@ -97,26 +58,39 @@ void check_with(std::size_t position, const std::string& delta) {
 Forgery::Forgery(const std::string& file) {
     std::size_t length = 0;
     for (std::size_t i = 8; i-- > 0;) length = length << 8 | static_cast<unsigned char>(file[i]);
-    const Json header = parsed(file.substr(8, length));
-    for (const auto& [name, tensor] : header.items()) {
-        if (name == "__metadata__") {
-            metadata = tensor;
-            continue;
-        }
-        const std::size_t begin = tensor["data_offsets"][0], end = tensor["data_offsets"][1];
-        tensors[name] = {tensor["dtype"], tensor["shape"], file.substr(8 + length + begin, end - begin)};
+    const std::string header = file.substr(8, length);
+    for (packnet::detail::JsonWalk texts(value_at(header, "__metadata__")); texts.next();) {
+        metadata[texts.name().text()] = texts.value().text();
+    }
+    for (packnet::detail::JsonWalk walk(value_at(header, "")); walk.next();) {
+        if (walk.name() == "__metadata__") continue;
+        const auto numbers = [&](const char* key) {
+            std::vector<std::int64_t> found;
+            for (packnet::detail::JsonWalk list(*walk.value().find(key)); list.next();) {
+                found.push_back(*list.value().integer());
+            }
+            return found;
+        };
+        const auto offsets = numbers("data_offsets");
+        const auto begin = static_cast<std::size_t>(offsets[0]), end = static_cast<std::size_t>(offsets[1]);
+        tensors[walk.name().text()] = {walk.value().find("dtype")->text(), numbers("shape"),
+                                       file.substr(8 + length + begin, end - begin)};
     }
 }
 
 std::string Forgery::bytes() const {
-    Json header{{"__metadata__", metadata}};
+    Members texts, members;
+    for (const auto& [key, text] : metadata) texts.emplace_back(key, json_of(text));
+    members.emplace_back("__metadata__", odd_metadata.empty() ? object_of(texts) : odd_metadata);
     std::string body;
     for (const auto& [name, tensor] : tensors) {
         const std::size_t begin = body.size();
         body += tensor.data;
-        header[name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, body.size()}}};
+        members.emplace_back(name, object_of({{"dtype", json_of(tensor.dtype)},
+                                              {"shape", list_of_numbers(tensor.shape)},
+                                              {"data_offsets", list_of_numbers<std::size_t>({begin, body.size()})}}));
     }
-    const std::string text = text_of(header);
+    const std::string text = object_of(members);
     std::string length;
     for (std::size_t i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> 8 * i & 255);
     return length + text + body;

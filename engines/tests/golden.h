@@ -6,18 +6,11 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "chain.h"
 #include "packnet/pack.h"
-
-using Json = nlohmann::json;
-
-// For all tests, compiled once: parsing and writing JSON take the compiler seconds each time.
-Json parsed(const std::string& text);
-std::string text_of(const Json& json);
 
 std::filesystem::path golden_path();
 std::string read_file(const std::filesystem::path& path);
@@ -46,8 +39,7 @@ private:
 /// The golden pack's deltas, read once.
 const std::vector<std::string>& golden_deltas();
 
-/// The sidecar of a plan of the golden pack, whose bytes are "an engine": refit, fp32, for batches of 1, 2 to 8. Its
-/// normalisation is none there is.
+/// The sidecar of a plan of the golden pack, whose bytes would be "an engine": refit, fp32, for batches of 1, 2 to 8.
 std::string golden_sidecar();
 
 /// Check the golden pack's chain with the delta at `position` replaced. Hashes are not looked at.
@@ -60,7 +52,8 @@ struct Forgery {
         std::vector<std::int64_t> shape;
         std::string data;
     };
-    Json metadata;
+    std::map<std::string, std::string> metadata;  // texts
+    std::string odd_metadata;                     // JSON to be there instead, where it is not empty
     std::map<std::string, Tensor> tensors;
 
     explicit Forgery(const std::string& file);

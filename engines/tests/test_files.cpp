@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "golden.h"
+#include "json_text.h"
 #include "packnet/bank.h"
 
 namespace fs = std::filesystem;
@@ -52,7 +53,7 @@ TEST(a_folder_that_is_no_pack_is_refused) { check_damaged("pack.json", "the fold
 TEST(an_empty_pack_json_is_refused) { check_damaged("pack.json", "pack.json: damaged: expected JSON", empty_it); }
 TEST(a_pack_json_that_is_a_folder_is_refused) { check_damaged("pack.json", "not a regular file", make_it_a_folder); }
 TEST(a_missing_delta_is_refused) { check_damaged(kDelta, "birds.safetensors: no such file", remove_it); }
-TEST(an_empty_delta_is_refused) { check_damaged(kDelta, "damaged: sha256: expected", empty_it); }
+TEST(an_empty_delta_is_refused) { check_damaged(kDelta, "size: expected 1376 bytes as in pack.json, got 0", empty_it); }
 TEST(a_damaged_delta_is_refused) { check_damaged(kDelta, "damaged: sha256: expected", flip_a_bit); }
 TEST(a_delta_that_is_a_folder_is_refused) { check_damaged(kDelta, "not a regular file", make_it_a_folder); }
 TEST(a_delta_that_is_a_pipe_is_refused) { check_damaged(kDelta, "not a regular file", make_it_a_pipe); }
@@ -61,9 +62,7 @@ TEST(a_damaged_graph_is_refused) { check_damaged("graph.onnx", "damaged: sha256:
 
 TEST(a_delta_of_another_size_is_refused) {
     const GoldenCopy copy;
-    Json json = parsed(read_file(copy.path / "pack.json"));
-    json["tasks"][1]["bytes"] = 1375;
-    write_file(copy.path / "pack.json", text_of(json));
+    write_file(copy.path / "pack.json", changed(read_file(copy.path / "pack.json"), "tasks/1/bytes", "1375"));
     check_refused("size", "expected 1375 bytes as in pack.json, got 1376", [&] { read_all(copy.path); });
 }
 

@@ -119,6 +119,10 @@ std::string input_text(const packnet::Pack& pack) {
 std::string json_of(const Sidecar& sidecar, const packnet::Pack& pack, const std::string& plan) {
     const bool switched = sidecar.mode == Switch::bind || sidecar.mode == Switch::refit;
     const auto names = [](const auto& all) { return list_of(all, quoted); };
+    std::vector<std::string> banked;
+    for (const SwitchedWeight& weight : sidecar.weights) {
+        if (weight.banked) banked.push_back(weight.name);
+    }
     std::ostringstream json;
     json << "{\"format\": \"packnet-plan\", \"version\": 1, \"flavour\": \"tensorrt\", \"tensorrt\": \"10.13.3.9\", "
          << "\"gpu\": null, \"compute_capabilities\": [\"8.6\", \"8.9\"], \"switch\": "
@@ -149,9 +153,9 @@ std::string json_of(const Sidecar& sidecar, const packnet::Pack& pack, const std
                                ", \"epsilon\": 1e-05, \"shape\": " + numbers(norm.shape) + '}';
                     })
          << ", \"sparse_weights\": false, \"tf32\": false, \"sparsity\": "
-         << list_of(pack.parameters,
-                    [](const packnet::Parameter& parameter) {
-                        return "{\"name\": " + quoted(parameter.name) +
+         << list_of(banked,
+                    [](const std::string& name) {
+                        return "{\"name\": " + quoted(name) +
                                ", \"eligible\": false, \"promised\": false, \"picked\": null}";
                     })
          << ", \"plan_sha256\": " << quoted(packnet::detail::sha256(plan.data(), plan.size()))

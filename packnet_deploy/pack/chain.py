@@ -23,13 +23,14 @@ from packnet_deploy.pack.bank import WeightBank
 from packnet_deploy.pack.decode import decode_param
 from packnet_deploy.pack.delta import DeltaHeader, check_delta
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.pack.manifest import MANIFEST_FILE, Manifest, ParamSpec
+from packnet_deploy.pack.manifest import MANIFEST_FILE, Manifest, ParamSpec, TaskEntry
 from packnet_deploy.pack.owners import FREE, LayerCapacity, OwnerMap
 from packnet_deploy.pack.pattern import GROUP, KEPT, obeys
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
 _READ_BYTES = 1 << 20
+_INCOMPLETE = "{}: no such file; the pack is incomplete"
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,7 @@ def open_chain(path: Path, manifest: Manifest, through: int) -> Iterator[Chain]:
     entries = manifest.tasks[:through]
     paths = [path / entry.file for entry in entries]
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        for place, entry, got in zip(paths, entries, pool.map(partial(file_sha256, inside=path), paths), strict=True):
-            check_hash(place, entry.sha256, got)
-            if (size := place.stat().st_size) != entry.bytes:
-                raise ArtefactError(f"{place}: {MANIFEST_FILE} says {entry.bytes:,} bytes, but it has {size:,}")
+        list(pool.map(partial(check_file, inside=path), paths, entries))
     with contextlib.ExitStack() as stack:
         deltas: list[Delta] = []
         free = [param.size for param in manifest.packable]
@@ -152,6 +150,25 @@ def open_chain(path: Path, manifest: Manifest, through: int) -> Iterator[Chain]:
             free = [f - o for f, o in zip(free, owned, strict=True)]
             deltas.append(Delta(file, header))
         yield Chain(path, manifest, tuple(deltas))
+
+
+def check_file(path: Path, entry: TaskEntry, inside: Path) -> None:
+    """Hold a delta file's size, which costs nothing, and then its hash against what pack.json says.
+
+    Args:
+        inside: the pack; from there on, no part of the way to ``path`` may be a link.
+
+    Raises:
+        ArtefactError: it is missing, or another file, or reached over a link.
+    """
+    with open_regular(path, _INCOMPLETE.format(path), inside) as file:
+        size = file.bytes
+    if size != entry.bytes:
+        raise ArtefactError(
+            f"{path}: damaged: size expected {entry.bytes:,} bytes, as {MANIFEST_FILE} says, got {size:,}; "
+            "restore the file from the pack's source"
+        )
+    check_hash(path, entry.sha256, file_sha256(path, inside))
 
 
 def check_place(file: TensorFile, header: DeltaHeader, manifest: Manifest, position: int) -> None:
@@ -214,7 +231,7 @@ def file_sha256(path: Path, inside: Path | None = None) -> str:
         ArtefactError: there is no such file, or it is reached over a link.
     """
     digest = hashlib.sha256()
-    with open_regular(path, f"{path}: no such file; the pack is incomplete", inside) as file:
+    with open_regular(path, _INCOMPLETE.format(path), inside) as file:
         buffer = bytearray(_READ_BYTES)
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])

@@ -129,7 +129,6 @@ class DeltaHeader:
             classes, report = parse_json(meta["classes"]), parse_json(meta.get("report", "{}"))
             if not isinstance(report, dict) or not isinstance(classes, list) or not classes:
                 raise ValueError("classes or report")
-            json.dumps(report, ensure_ascii=False).encode()  # a lone surrogate would fail wherever it is shown
             if not all(isinstance(name, str) and is_printable(name) for name in classes):
                 raise ValueError("class names")
             if meta["index"] not in _INDICES:

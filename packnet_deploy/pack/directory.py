@@ -29,9 +29,9 @@ from packnet_deploy.pack.chain import (
     Chain,
     Delta,
     TaskWeights,
+    check_file,
     check_hash,
     check_own_input,
-    file_sha256,
     open_chain,
 )
 from packnet_deploy.pack.delta import DeltaHeader
@@ -117,7 +117,7 @@ class Pack:
     def header(self, name: str) -> DeltaHeader:
         """What one task's delta says about itself; the file is hashed first."""
         entry = self.task(name)
-        check_hash(self.file(entry), entry.sha256, file_sha256(self.file(entry), inside=self.path))
+        check_file(self.file(entry), entry, inside=self.path)
         with TensorFile(self.file(entry), inside=self.path) as file:
             header = DeltaHeader.of(file)
             check_own_input(file, header, self.manifest)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import reprlib
 from collections.abc import Mapping
@@ -145,7 +144,7 @@ class Manifest:
         """
         missing = f"{path.parent}: not a pack (it has no {MANIFEST_FILE})"
         with open_regular(path, missing, inside=path.parent) as file:
-            if os.fstat(file.fileno()).st_size > MAX_MANIFEST_BYTES:
+            if file.size > MAX_MANIFEST_BYTES:
                 raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")
             raw = file.readall()
         try:
@@ -256,7 +255,12 @@ def _count(value: object) -> int:
     return value
 
 
+def is_sha256(text: str) -> bool:
+    """Whether ``text`` is 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def check_sha256(value: object) -> str:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+    if not isinstance(value, str) or not is_sha256(value):
         raise ValueError(f"expected a sha256 in hex, got {reprlib.repr(value)}")
     return value

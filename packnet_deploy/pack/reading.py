@@ -1,4 +1,8 @@
-"""First checks on what came from elsewhere: a regular file, JSON that reads one way only, a printable name, a shape."""
+"""First checks on what came from elsewhere: a regular file, JSON that reads one way only, a printable name, a shape.
+
+Another reader of packs (engines/) must come to the same verdict on every file, so what JSON leaves open is closed here,
+as docs/format.md has it.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,47 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault
 
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 40
+MAX_NESTING = 64  # JSON's arrays and objects within each other, the outermost one included
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+_MANY_DIGITS = 300  # fewer are finite
 
 
-def open_regular(path: Path, missing: str | None = None, inside: Path | None = None) -> io.FileIO:
+class RegularFile(io.FileIO):
+    """A file open for unbuffered reading; one that the system then fails to read is an EnvironmentFault."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with self._readable():
+            return super().read(size) or b""
+
+    def readall(self) -> bytes:
+        with self._readable():
+            return super().readall() or b""
+
+    def readinto(self, buffer: Any, /) -> int:
+        with self._readable():
+            return super().readinto(buffer) or 0
+
+    def readinto_at(self, buffer: memoryview, place: int) -> int:
+        """Read from ``place`` on, whatever other threads read; returns how many bytes, 0 at the file's end."""
+        with self._readable():
+            return os.preadv(self.fileno(), [buffer], place)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EnvironmentFault(f"{self.name}: cannot be read ({error.strerror}); check its disk") from error
+
+
+def open_regular(path: Path, missing: str | None = None, inside: Path | None = None) -> RegularFile:
     """Open a file for unbuffered reading.
 
     Args:
@@ -36,7 +76,7 @@ def open_regular(path: Path, missing: str | None = None, inside: Path | None = N
     flags = os.O_NONBLOCK | (0 if inside is None else os.O_NOFOLLOW)  # opening a pipe would wait for ever
     try:
         with directory_of(path, inside) as directory:
-            file = io.FileIO(path, opener=lambda _, mode: os.open(path.name, mode | flags, dir_fd=directory))
+            file = RegularFile(path, opener=lambda _, mode: os.open(path.name, mode | flags, dir_fd=directory))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtefactError(missing or f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -87,13 +127,20 @@ def is_possible(shape: Sequence[int]) -> bool:
 
 
 def parse_json(text: str) -> Any:
-    """JSON as RFC 8259 has it, and no name twice in an object: Python takes the last of two, other readers the first.
+    """JSON as docs/format.md has it: RFC 8259, and nothing that another reader might take differently.
+
+    No name twice in an object (Python takes the last of two, other readers the first), no lone surrogates, no number
+    beyond double, no more than ``MAX_NESTING`` levels.
 
     Raises:
         ValueError: it is anything else.
-        RecursionError: it is nested too deeply.
+        RecursionError: it is nested more deeply than Python's own parser goes.
     """
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_json)
+    document = json.loads(
+        text, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite, parse_int=_whole
+    )
+    _check_values(document, depth=0)
+    return document
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,3 +152,31 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"a number beyond double: {text[:40]}")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) >= _MANY_DIGITS:
+        _finite(text)
+    return int(text)
+
+
+def _check_values(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise ValueError("a lone surrogate in a text")
+        return
+    if not isinstance(value, (dict, list)):
+        return
+    if depth >= MAX_NESTING:
+        raise ValueError(f"more than {MAX_NESTING} levels of nesting")
+    for name in value if isinstance(value, dict) else ():
+        _check_values(name, depth + 1)
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_values(item, depth + 1)

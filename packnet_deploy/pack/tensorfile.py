@@ -1,9 +1,10 @@
-"""Safetensors files: a canonical writer, and a reader by blocks.
+"""Safetensors files: a canonical writer, and a strict reader by blocks.
 
 The library's own writer orders ``__metadata__`` at random, so the same content gives other bytes in every process;
-ours gives the same bytes always. Reading leaves header parsing and bounds to the library, which was built for
-hostile files; only the bytes of the tensors are read here, in pieces, so that a file larger than memory's share
-of it never has to be mapped or held at once.
+ours gives the same bytes always. Its reader takes headers that docs/format.md forbids and another reader takes
+differently (a tensor or a key that stands twice, entries written as lists), so the header is read here, as JSON of
+ours. The bytes of the tensors are read in pieces, so that a file larger than memory's share of it never has to be
+mapped or held at once.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -12,20 +13,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import reprlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, reason
-from packnet_deploy.pack.reading import is_possible, is_printable, open_regular
+from packnet_deploy.pack.reading import MAX_DIMENSIONS, is_possible, is_printable, open_regular, parse_json
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -35,6 +35,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _WRITE_BYTES = 1 << 24
+_MAX_HEADER_BYTES = 100_000_000  # as in the official reader
+_LENGTH_BYTES = 8
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -89,46 +91,40 @@ class TensorFile:
     Args:
         inside: from this folder on, no part of the way to ``path`` may be a link.
 
+    Attributes:
+        metadata: the header's ``__metadata__``.
+        entries: where every tensor lies, in the order of their bytes.
+
     Raises:
         ArtefactError: the file is missing, truncated, malformed, or holds a name, dtype or shape that no delta has.
         EnvironmentFault: the system does not let us read it.
     """
 
     def __init__(self, path: Path, inside: Path | None = None) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.path = path
-        self.entries: dict[str, TensorEntry] = {}
         self._file = open_regular(path, inside=inside)
         try:
-            with safe_open(path, framework="numpy") as header:
-                self.metadata: dict[str, str] = dict(header.metadata() or {})
-                described = [(name, header.get_slice(name)) for name in header.offset_keys()]
-                shapes = [(name, s.get_dtype(), tuple(s.get_shape())) for name, s in described]
-            self._place(shapes)
-        except (SafetensorError, OSError, ValueError) as error:
+            header, start = self._header()
+            self.metadata = _metadata(header.pop("__metadata__", {}))
+            self.entries = _placed([_described(name, entry) for name, entry in header.items()], start, self._file.size)
+        except (ValueError, RecursionError) as error:
             self.close()
             raise ArtefactError(f"{path}: not a whole safetensors file ({reason(error)})") from error
-        except ArtefactError:
+        except BaseException:
             self.close()
             raise
 
-    def _place(self, shapes: Iterable[tuple[str, str, tuple[int, ...]]]) -> None:
-        """Find every tensor's bytes; they follow each other without holes: the library has checked that."""
-        offset = 8 + int.from_bytes(self._file.read(8), "little")
-        for name, code, shape in shapes:
-            if not is_printable(name):
-                raise ArtefactError(f"{self.path}: tensor {reprlib.repr(name)}: its name has control characters")
-            if code not in DTYPES:
-                raise ArtefactError(
-                    f"{self.path}: tensor {name!r} has dtype {code}, expected one of {', '.join(DTYPES)}"
-                )
-            if not is_possible(shape):
-                raise ArtefactError(f"{self.path}: tensor {name!r}: no network has a shape like {reprlib.repr(shape)}")
-            entry = self.entries[name] = TensorEntry(DTYPES[code], shape, offset)
-            offset += entry.bytes
-        if offset != os.fstat(self._file.fileno()).st_size:
-            raise ArtefactError(f"{self.path}: not a whole safetensors file (its size is not what the header says)")
+    def _header(self) -> tuple[dict[str, Any], int]:
+        """The header, and where the tensors begin."""
+        length = int.from_bytes(self._file.read(_LENGTH_BYTES), "little")
+        start = _LENGTH_BYTES + length
+        if length > _MAX_HEADER_BYTES or start > self._file.size:
+            raise ValueError(f"its header claims {length:,} bytes")
+        text = self._file.read(length).decode("utf-8")
+        if not text.startswith("{"):
+            raise ValueError("its header does not begin with {")
+        header: dict[str, Any] = parse_json(text)
+        return header, start
 
     def __enter__(self) -> TensorFile:
         return self
@@ -155,8 +151,66 @@ class TensorFile:
         place = entry.offset + start * entry.dtype.itemsize
         view, filled = memoryview(raw.data), 0
         while filled < len(raw):
-            got = os.preadv(self._file.fileno(), [view[filled:]], place + filled)
+            got = self._file.readinto_at(view[filled:], place + filled)
             if not got:
                 raise ArtefactError(f"{self.path}: the file ends inside tensor {name!r}")
             filled += got
         return raw.view(entry.dtype)
+
+
+class _Described(NamedTuple):
+    """A tensor as the header has it; its bytes are ``begin`` to ``end`` behind the header."""
+
+    begin: int
+    end: int
+    name: str
+    entry: TensorEntry
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("__metadata__: expected an object of texts")
+    return value
+
+
+def _described(name: str, value: Any) -> _Described:
+    """One entry of the header.
+
+    Raises:
+        ValueError: it is malformed, or describes a tensor that no delta has.
+    """
+    where = f"tensor {reprlib.repr(name)}"
+    if not is_printable(name):
+        raise ValueError(f"{where}: its name has control characters")
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, got {reprlib.repr(value)}")
+    code, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(code, str) or code not in DTYPES:
+        raise ValueError(f"{where}: dtype: expected one of {', '.join(DTYPES)}, got {reprlib.repr(code)}")
+    if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS or not is_possible(shape):
+        raise ValueError(f"{where}: no network has a shape like {reprlib.repr(shape)}")
+    entry = TensorEntry(DTYPES[code], tuple(shape), offset=0)
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[1] - offsets[0] != entry.bytes:
+        raise ValueError(f"{where}: offsets {reprlib.repr(offsets)} do not fit its {entry.bytes:,} bytes")
+    return _Described(offsets[0], offsets[1], name, entry)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _placed(tensors: list[_Described], start: int, file_bytes: int) -> dict[str, TensorEntry]:
+    """The entries by name, each with its place in the file.
+
+    Raises:
+        ValueError: they do not lie one behind the other, without a hole, up to the file's last byte.
+    """
+    entries, end = {}, 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin != end:
+            raise ValueError(f"tensor {reprlib.repr(tensor.name)}: a hole or an overlap before it")
+        end = tensor.end
+        entries[tensor.name] = replace(tensor.entry, offset=start + tensor.begin)
+    if start + end != file_bytes:
+        raise ValueError(f"its size: expected {start + end:,} bytes as the header says, got {file_bytes:,}")
+    return entries

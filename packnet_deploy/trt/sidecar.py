@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from packnet_deploy.export.norms import Norm
 from packnet_deploy.export.options import PRECISION_NAMES
 from packnet_deploy.pack.atomic import replacing
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.pack.reading import is_possible, is_printable, open_regular, parse_json
+from packnet_deploy.pack.manifest import is_sha256, is_task_name
+from packnet_deploy.pack.owners import MAX_TASKS
+from packnet_deploy.pack.reading import MAX_DIMENSIONS, is_possible, is_printable, open_regular, parse_json
 from packnet_deploy.trt.bank import Weight
 from packnet_deploy.trt.flavour import FLAVOURS
 from packnet_deploy.trt.options import SWITCHES
@@ -29,6 +32,9 @@ from packnet_deploy.trt.options import SWITCHES
 FORMAT = "packnet-plan"
 VERSION = 1
 MAX_BYTES = 1 << 26
+MAX_CLASSES = 1 << 24
+MAX_BATCH = 1 << 20
+MAX_COUNT = 1 << 40  # of weights, and of bytes
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def read_sidecar(plan: Path) -> Sidecar:
         document = parse_json(content.decode())
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"expected an object with format {FORMAT!r}")
-        if document.get("version") != VERSION:
+        if type(document.get("version")) is not int or document["version"] != VERSION:
             raise ValueError(f"expected version {VERSION}, got {str(document.get('version'))[:20]!r}")
         fields = {name: value for name, value in document.items() if name not in ("format", "version")}
         return _expect_sense(_typed(fields))
@@ -158,30 +164,42 @@ def read_sidecar(plan: Path) -> Sidecar:
 
 
 def _expect_sense(sidecar: Sidecar) -> Sidecar:
-    """The sidecar, if its fields go together.
+    """The sidecar, if its fields have the values that docs/engines.md allows, and go together.
 
     Raises:
         ValueError: they do not; names the field.
     """
-    batch, names = sidecar.batch, [weight.name for weight in sidecar.weights]
+    batch, weights, switch = sidecar.batch, sidecar.weights, sidecar.switch
     indices = [task.index for task in sidecar.tasks]
-    first = indices[:1] if sidecar.switch == "none" else [1]
+    names, layers = [weight.name for weight in weights], [layer.name for layer in sidecar.sparsity]
+    hashes = (sidecar.fixed_sha256, sidecar.graph_sha256, sidecar.onnx_sha256, sidecar.plan_sha256)
     for field, makes_sense in (
         ("flavour", sidecar.flavour in FLAVOURS),
-        ("switch", sidecar.switch in SWITCHES),
+        ("gpu", sidecar.gpu is None or 0 <= sidecar.gpu.memory <= MAX_COUNT),
+        ("switch", switch in SWITCHES),
         ("precision", sidecar.precision in PRECISION_NAMES),
-        ("batch", 1 <= batch.least <= batch.best <= batch.most),
-        ("tasks", bool(indices) and indices == list(range(first[0], first[0] + len(indices))) and first[0] >= 1),
-        ("tasks", sidecar.switch != "none" or len(indices) == 1),
-        ("classes", all(1 <= task.classes <= sidecar.classes for task in sidecar.tasks)),
-        ("weights", len(set(names)) == len(names) and bool(names) == (sidecar.switch in ("refit", "bind"))),
-        ("weights", all(weight.dtype == sidecar.precision for weight in sidecar.weights)),
-        ("weights", all(is_possible(weight.shape) and min(weight.shape, default=1) > 0 for weight in sidecar.weights)),
-        ("sparsity", not names or {layer.name for layer in sidecar.sparsity} <= set(names)),
+        ("batch", 1 <= batch.least <= batch.best <= batch.most <= MAX_BATCH),
+        ("tasks", indices == list(range(1, len(indices) + 1)) if switch != "none" else len(indices) == 1),
+        ("tasks", bool(indices) and min(indices) >= 1 and max(indices) <= MAX_TASKS),
+        ("tasks", all(is_task_name(task.name) and is_sha256(task.sha256) for task in sidecar.tasks)),
+        ("classes", all(1 <= task.classes <= sidecar.classes <= MAX_CLASSES for task in sidecar.tasks)),
+        ("weights", len(set(names)) == len(names) and bool(names) == (switch in ("refit", "bind"))),
+        ("weights", all(weight.dtype == sidecar.precision for weight in weights)),
+        ("weights", all(is_possible(weight.shape) and min(weight.shape, default=0) > 0 for weight in weights)),
+        ("weights", sum(math.prod(weight.shape) for weight in weights) <= MAX_COUNT),
+        ("norms", all(_is_possible_norm(norm) for norm in sidecar.norms)),
+        ("sparsity", len(set(layers)) == len(layers)),
+        ("sparsity", not names or {*layers} == {weight.name for weight in weights if weight.banked}),
+        ("the hashes", all(is_sha256(text) for text in hashes)),
+        ("plan_bytes", 0 <= sidecar.plan_bytes <= MAX_COUNT),
     ):
         if not makes_sense:
-            raise ValueError(f"sidecar.{field}: contradicts itself or another field")
+            raise ValueError(f"sidecar.{field}: contradicts itself or another field, or is out of range")
     return sidecar
+
+
+def _is_possible_norm(norm: Norm) -> bool:
+    return norm.epsilon >= 0 and norm.shape == (-1, *(1,) * (len(norm.shape) - 1)) and len(norm.shape) <= MAX_DIMENSIONS
 
 
 def _typed(document: Mapping[str, Any]) -> Sidecar:
@@ -230,8 +248,8 @@ def _expect_printable(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _expect_printable(inner, f"{where}[{index}]")
-    elif isinstance(value, str) and not is_printable(value):
-        raise ValueError(f"{where}: expected str without control characters, got {_shown(value)}")
+    elif isinstance(value, str) and not (value and is_printable(value)):
+        raise ValueError(f"{where}: expected str, printable and not empty, got {_shown(value)}")
 
 
 def _input(value: Any, where: str) -> InputSpec:

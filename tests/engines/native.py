@@ -1,4 +1,4 @@
-"""Building the C++ runtime for the tests: with whatever compiler, cmake and nlohmann-json can be had here.
+"""Building the C++ runtime for the tests: with whatever compiler and cmake can be had here.
 
 The build folders lie under build/engines, which git ignores, so that a second run compiles what has changed only.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "engines"
 BUILD = ROOT / "build" / "engines"
-INSTALL_JSON = "apt-get install nlohmann-json3-dev"
 
 
 class CannotBuild(Exception):
@@ -27,10 +25,9 @@ class CannotBuild(Exception):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``cmake`` and what it must be told: where nlohmann-json is, and which generator to use."""
+    """``cmake``, and the environment that tells it which generator to use."""
 
     cmake: str
-    options: tuple[str, ...]
     environment: dict[str, str]
 
     def run(self, *command: str | Path, cwd: Path = SOURCE) -> str:
@@ -53,7 +50,7 @@ class Toolchain:
         BUILD.mkdir(parents=True, exist_ok=True)
         with (BUILD / f"{preset}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.run(self.cmake, "--preset", preset, *self.options, *options)
+            self.run(self.cmake, "--preset", preset, *options)
             self.run(self.cmake, "--build", "--preset", preset, "--parallel", "2", "--target", *targets)
         return BUILD / preset
 
@@ -62,7 +59,7 @@ def find_toolchain() -> Toolchain:
     """The tools of this machine.
 
     Raises:
-        CannotBuild: no compiler, no cmake, or no nlohmann-json and no way to it.
+        CannotBuild: no compiler, or no cmake.
     """
     if not any(shutil.which(compiler) for compiler in (os.environ.get("CXX", "c++"), "c++", "g++", "clang++")):
         raise CannotBuild("no C++ compiler; run: apt-get install g++")
@@ -73,23 +70,7 @@ def find_toolchain() -> Toolchain:
     environment = {**os.environ, "PATH": path}
     if ninja := shutil.which("ninja", path=path):
         environment |= {"CMAKE_GENERATOR": "Ninja", "CMAKE_MAKE_PROGRAM": ninja}
-    return Toolchain(cmake, _json_options(cmake, environment), environment)
-
-
-def _json_options(cmake: str, environment: dict[str, str]) -> tuple[str, ...]:
-    """What tells cmake where nlohmann-json is: nothing if it is installed, a Debian package unpacked beside us."""
-    unpacked = BUILD / "nlohmann-json"
-    candidates: list[tuple[str, ...]] = [("-DFETCHCONTENT_FULLY_DISCONNECTED=ON",)]
-    if unpack_debian_package("nlohmann-json3-dev", unpacked):
-        candidates.append((f"-DCMAKE_PREFIX_PATH={unpacked / 'usr'}", "-DFETCHCONTENT_FULLY_DISCONNECTED=ON"))
-    if _reaches("github.com"):
-        candidates.append(())
-    for options in candidates:
-        shutil.rmtree(BUILD / "probe", ignore_errors=True)
-        probe = [cmake, "-S", str(SOURCE), "-B", str(BUILD / "probe"), "-DPACKNET_TESTS=OFF", *options]
-        if not subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
-            return options
-    raise CannotBuild(f"no nlohmann-json; run: {INSTALL_JSON}")
+    return Toolchain(cmake, environment)
 
 
 def unpack_debian_package(name: str, target: Path) -> bool:
@@ -107,14 +88,5 @@ def unpack_debian_package(name: str, target: Path) -> bool:
         for step in steps:
             subprocess.run(step, cwd=target, capture_output=True, timeout=60, check=True)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        return False
-    return True
-
-
-def _reaches(host: str) -> bool:
-    """Whether a download could work at all: cmake would retry for minutes before it gave up."""
-    try:
-        socket.create_connection((host, 443), timeout=5).close()
-    except OSError:
         return False
     return True

@@ -58,7 +58,7 @@ def installed(
     build, prefix = BUILD / "installed", tmp_path_factory.mktemp(request.param)  # one build: objects are the same
     shared = "ON" if request.param == "shared" else "OFF"
     toolchain.run(
-        *(toolchain.cmake, "-S", SOURCE, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *toolchain.options),
+        *(toolchain.cmake, "-S", SOURCE, "-B", build, "-DCMAKE_BUILD_TYPE=Release"),
         *(f"-DBUILD_SHARED_LIBS={shared}", f"-DTensorRT_ROOT={sdk}", f"-DCUDA_ROOT={sdk}"),
         *("-DPACKNET_ENGINE=ON", "-DPACKNET_CUDA_KERNELS=OFF", "-DPACKNET_TESTS=OFF", "-DPACKNET_WERROR=ON"),
     )
@@ -283,7 +283,7 @@ def test_against_the_real_headers(toolchain: Toolchain, golden: Path, tmp_path: 
         pytest.skip("set TensorRT_ROOT (and CUDA_PATH) to a TensorRT with headers")
     build, prefix = BUILD / "engine", tmp_path / "installed"
     toolchain.run(
-        *(toolchain.cmake, "-S", SOURCE, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *toolchain.options),
+        *(toolchain.cmake, "-S", SOURCE, "-B", build, "-DCMAKE_BUILD_TYPE=Release"),
         *("-DPACKNET_ENGINE=ON", "-DPACKNET_TESTS=OFF", "-DPACKNET_WERROR=ON"),
     )
     toolchain.run(toolchain.cmake, "--build", build, "--parallel", "2")

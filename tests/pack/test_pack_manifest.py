@@ -260,7 +260,7 @@ def test_a_damaged_delta_stops_later_tasks_only(golden_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
-        (("tasks", 1, "bytes"), 1377, "says 1,377 bytes, but it has 1,376"),
+        (("tasks", 1, "bytes"), 1377, "size expected 1,377 bytes, as pack.json says, got 1,376"),
         (("tasks", 1, "classes"), 3, "expected task 'birds' with 3 classes"),
         (("packable", 0, "shape"), [5, 3, 3, 4], "conv1.weight"),
         (("packable", 0, "shape"), [1 << 39], "conv1.weight: expected uint8 [68719476736]"),

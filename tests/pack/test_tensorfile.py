@@ -18,6 +18,8 @@ from odd_tensors import METADATA, TENSORS
 from safetensors.numpy import load_file
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
+from packnet_deploy.pack.chain import file_sha256
+from packnet_deploy.pack.manifest import Manifest
 from packnet_deploy.pack.tensorfile import TensorFile, write_tensors
 
 WRITE = """
@@ -139,6 +141,12 @@ HOSTILE: dict[str, bytes] = {
     "a shape larger than its bytes": header_file(one(shape=[2]), b"1234"),
     "offsets backwards": header_file(one(offsets=(4, 0)), b"1234"),
     "offsets behind the end": header_file(one(offsets=(0, 4)), b"123"),
+    "a tensor twice": header_file(
+        b'{"x":' + json.dumps(one()["x"]).encode() + b',"x":' + json.dumps(one()["x"]).encode() + b"}", b"1234"
+    ),
+    "a key twice": header_file(b'{"__metadata__":{"a":"1","a":"2"}}'),
+    "an entry as a list": header_file({"x": ["F32", [1], [0, 4]]}, b"1234"),
+    "metadata null": header_file({"__metadata__": None}),
     "a hole": header_file(one(offsets=(4, 8)), b"12345678"),
     "an overlap": header_file({**one(name="a"), **one(name="b")}, b"1234"),
     "bytes behind the last tensor": header_file(one(), b"12345"),
@@ -180,6 +188,13 @@ def test_a_file_we_may_not_read_is_the_environments_fault(tmp_path: Path) -> Non
     path.chmod(0)
     with pytest.raises(EnvironmentFault, match="permissions"):
         TensorFile(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read: /proc/self/mem")
+@pytest.mark.parametrize("read", [Manifest.read, TensorFile, file_sha256])
+def test_a_disk_that_fails_is_the_environments_fault(read: Callable[[Path], object]) -> None:
+    with pytest.raises(EnvironmentFault, match=r"cannot be read \(Input/output error\)"):
+        read(Path("/proc/self/mem"))  # a regular file; to read its first byte is EIO
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def _set(*path: Any) -> Callable[[Document], None]:
         (lambda d: d["batch"].pop("best"), "batch: expected the field best, got {"),
         (lambda d: d["sparsity"][0].pop("picked"), "sparsity: expected the fields that packnet writes"),
         (_set("norms", 0, "norm", 3, 5), "norms[0].norm[3]: expected str, got 5"),
-        (_set("gpu", "a\nb", 1), "gpu: expected str without control characters, got 'a\\nb'"),
+        (_set("gpu", "a\nb", 1), "gpu: expected str, printable and not empty, got 'a\\nb'"),
     ],
 )
 def test_what_does_not_make_sense_is_refused(plan: Path, change: Callable[[Document], None], says: str) -> None:
