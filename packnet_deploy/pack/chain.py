@@ -162,7 +162,7 @@ def check_file(path: Path, entry: TaskEntry, inside: Path) -> None:
         ArtefactError: it is missing, or another file, or reached over a link.
     """
     with open_regular(path, _INCOMPLETE.format(path), inside) as file:
-        size = file.bytes
+        size = file.size
     if size != entry.bytes:
         raise ArtefactError(
             f"{path}: damaged: size expected {entry.bytes:,} bytes, as {MANIFEST_FILE} says, got {size:,}; "
