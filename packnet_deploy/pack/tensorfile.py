@@ -187,16 +187,21 @@ def _described(name: str, value: Any) -> _Described:
     code, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not isinstance(code, str) or code not in DTYPES:
         raise ValueError(f"{where}: dtype: expected one of {', '.join(DTYPES)}, got {reprlib.repr(code)}")
-    if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS or not is_possible(shape):
+    sizes = _sizes(shape)
+    if len(sizes) > MAX_DIMENSIONS or not is_possible(sizes):
         raise ValueError(f"{where}: no network has a shape like {reprlib.repr(shape)}")
-    entry = TensorEntry(DTYPES[code], tuple(shape), offset=0)
-    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[1] - offsets[0] != entry.bytes:
-        raise ValueError(f"{where}: offsets {reprlib.repr(offsets)} do not fit its {entry.bytes:,} bytes")
-    return _Described(offsets[0], offsets[1], name, entry)
+    entry = TensorEntry(DTYPES[code], sizes, offset=0)
+    begin, end = _sizes(offsets)
+    if end - begin != entry.bytes:
+        raise ValueError(f"{where}: offsets {begin}..{end} do not fit its {entry.bytes:,} bytes")
+    return _Described(begin, end, name, entry)
 
 
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+def _sizes(value: Any) -> tuple[int, ...]:
+    """A shape or offsets."""
+    if not isinstance(value, list) or not all(type(size) is int and size >= 0 for size in value):
+        raise ValueError(f"expected a list of sizes, got {reprlib.repr(value)}")
+    return tuple(value)
 
 
 def _placed(tensors: list[_Described], start: int, file_bytes: int) -> dict[str, TensorEntry]:
