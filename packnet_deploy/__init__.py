@@ -21,8 +21,14 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     __main__.py    ``python -m packnet_deploy`` is ``packnet``
 """
 
-import lazy_loader
-
-__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """``load``, when it is asked for: packs are read where nothing is installed that it takes, lazy_loader included."""
+    if name != "load":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from packnet_deploy.predict.opening import load
+
+    return load

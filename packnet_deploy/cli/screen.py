@@ -19,3 +19,7 @@ class Screen(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to ``app.run``, for which a reader that has seen enough is no error; rich would exit with 1."""
+        raise BrokenPipeError

@@ -27,12 +27,19 @@ def console() -> Console:
 
 def say(line: str, err: bool = False) -> None:
     """One line without layout, on standard output or standard error."""
-    click.echo(printable(line), err=err)
+    _echo(printable(line), err)
 
 
 def say_text(text: str) -> None:
     """Several lines of ours, JSON or Markdown, on standard output."""
-    click.echo(printable(text, keep="\n"))
+    _echo(printable(text, keep="\n"))
+
+
+def _echo(text: str, err: bool = False) -> None:
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        raise BrokenPipeError from None  # without its number, at which click would exit with 1: app.run knows better
 
 
 def table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:

@@ -130,9 +130,8 @@ def expect_allowed(model: Path | Buffer, where: str) -> None:
     """Hold an ONNX file, or a model in memory that has no data elsewhere, against docs/format.md.
 
     Raises:
-        UsageError: there is no such file.
         ArtefactError: it is not ONNX, holds what a graph may not hold, or its data is not where it has to be.
-        EnvironmentFault: it cannot be read.
+        EnvironmentFault: there is no such file, or it cannot be read.
     """
     if isinstance(model, Path):
         expect_there(model)

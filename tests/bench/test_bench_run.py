@@ -151,7 +151,7 @@ def test_requests_that_cannot_be_met_start_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(running, "run_job", lambda job: pytest.fail("started"))
     with pytest.raises(UsageError, match="at least one"):
         run_bench({})
-    with pytest.raises(UsageError, match=r"gone\.onnx"):
+    with pytest.raises(EnvironmentFault, match=r"gone\.onnx"):
         run_bench({"birds": tmp_path / "gone.onnx"})
 
 

@@ -27,9 +27,9 @@ class Reads:
         self.decodes: Counter[tuple[str, str]] = Counter()
         hashed, decoded = chain.file_sha256, chain.decode_param
 
-        def file_sha256(path: Path) -> str:
+        def file_sha256(path: Path, *more: Any) -> str:
             self.hashes[path.name] += 1
-            return hashed(path)
+            return hashed(path, *more)
 
         def decode_param(param: Any, deltas: Any, *outputs: Any) -> None:
             self.decodes.update((file.path.name, param.name) for file in deltas)
