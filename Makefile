@@ -44,7 +44,7 @@ package: $(VENV)/docs.installed
 	$(BIN)/twine check --strict dist/*
 
 fuzz: $(VENV)/dev.installed
-	PACKNET_MUTATIONS=$(MUTATIONS) OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_conformance.py
+	PACKNET_MUTATIONS=$(MUTATIONS) OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_cpp_conformance.py
 
 benchmarks: $(VENV)/dev.installed
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -25,7 +25,7 @@ def write_plan(path: Path, pack: Pack, options: BuildOptions, **changes: object)
     bank = load_engine_bank(pack, target, options.classes)
     path.write_bytes(b"not an engine")
     sidecar = Sidecar(
-        flavour=options.backend,
+        flavour="tensorrt",
         tensorrt="10.13.3.9",
         gpu=None,
         compute_capabilities=("8.6", "8.9"),

@@ -1,6 +1,6 @@
 """The C++ runtime: its own tests, the installed package, and its reader held against Python's.
 
-Python's reader is the oracle: the same weights to the bit. Verdicts on damaged files are test_conformance.py's.
+Python's reader is the oracle: the same weights to the bit. Verdicts on damaged files are test_cpp_conformance.py's.
 """
 
 from __future__ import annotations

@@ -185,10 +185,10 @@ def die_at_the_second_checkpoint(moment: str) -> None:
     writes = 0
     call = {"half written": open, "written": os.fsync, "renamed": os.replace}[moment]
 
-    def and_die(first: Any, *arguments: Any) -> Any:
+    def and_die(first: Any, *arguments: Any, **named: Any) -> Any:
         nonlocal writes
         name = os.readlink(f"/proc/self/fd/{first}") if moment == "written" else str(first)
-        result = call(first, *arguments)
+        result = call(first, *arguments, **named)
         writes += "checkpoint.pt" in name
         if writes == 2:
             if moment == "half written":

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from small_training import NEW, QUICK, Silent, make_training_small
 
-from packnet_deploy.cli.evaluate import measure
 from packnet_deploy.data import open_dataset
 from packnet_deploy.pack import InputSpec, Pack
 from packnet_deploy.pack.inputs import FRAMINGS
+from packnet_deploy.predict.evaluation import evaluate
+from packnet_deploy.predict.opening import load
 from packnet_deploy.training.loader import EvalLoader, train_loader
 from packnet_deploy.training.options import CHOICES, TrainOptions
 from packnet_deploy.training.run import train_tasks
@@ -97,8 +98,9 @@ def test_every_task_keeps_its_own_and_is_evaluated_by_it(tmp_path: Path, photos:
         header = pack.header(name)
         assert (header.input is None) == (name == "photos"), "what is the pack's is not written again"
         errors = header.report["errors"]["retrained"]["test"]
-        found = measure(pack, name, data)
-        assert [found.top1, found.top5] == pytest.approx(errors, abs=1e-6)
+        with load(pack.path) as predictor:
+            found = evaluate(predictor, name, data)
+        assert [found.error, 1 - found.within_top / found.images] == pytest.approx(errors, abs=1e-6)
 
 
 def test_older_tasks_are_measured_again_as_they_were_trained(tmp_path: Path, photos: Path, birds: Path) -> None:

@@ -3,7 +3,7 @@
 A format says which files to start from, how one is mutated, how the result is put where a reader finds it (hashes put
 right, so that deeper checks are reached), and what Python's reader makes of it. To hold another format to the same
 drill, write a :class:`Format` and add it to ``FORMATS``; whichever program reads it too has an entry in ``PROGRAMS`` of
-tests/engines/test_conformance.py, and a format that Python alone reads is still held to its own verdicts.
+tests/engines/test_cpp_conformance.py, and a format that Python alone reads is still held to its own verdicts.
 """
 
 from __future__ import annotations
