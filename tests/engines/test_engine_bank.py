@@ -17,7 +17,6 @@ from plans import write_plan
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt.bank import EngineBank
 from packnet_deploy.trt.options import BuildOptions
-from packnet_deploy.trt.sidecar import SparseLayer
 
 pytestmark = pytest.mark.slow
 
@@ -121,10 +120,13 @@ def test_a_pack_that_does_not_fit_the_plan_is_refused(sanitized: Path, tmp_path:
     too_large = pack_of(tmp_path / "large.pack", large, {"one": 0.5}, classes={"one": 3})
     assert "'a.weight': expected values that fit fp16" in refusal(sanitized, plan, too_large)
 
-    sparse = (SparseLayer("b.weight", True, False),)
+    sparse = tuple(dataclasses.replace(layer, eligible=layer.name == "b.weight") for layer in sidecar.sparsity)
     write_plan(plan, one, options, sparse_weights=True, sparsity=sparse)
     assert "'b.weight': expected 2:4 sparsity" in refusal(sanitized, plan, one)
 
-    weights = tuple(dataclasses.replace(weight, name=weight.name.replace("a.", "c.")) for weight in sidecar.weights)
-    write_plan(plan, one, options, weights=weights)
+    weights, renamed = (
+        tuple(dataclasses.replace(one, name=one.name.replace("a.", "c.")) for one in named)
+        for named in (sidecar.weights, sidecar.sparsity)
+    )
+    write_plan(plan, one, options, weights=weights, sparsity=renamed)
     assert "weight 'a.weight': expected [8, 3, 3, 3] in the plan, got none" in refusal(sanitized, plan, one)
