@@ -18,11 +18,13 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
     experiments/   from recipes to runs, from runs to what they show
     reports/       pages of texts, tables and figures, as HTML and Markdown
     cli/           the ``packnet`` command
+    version.py     the version
     __main__.py    ``python -m packnet_deploy`` is ``packnet``
 """
 
+from packnet_deploy.version import __version__
+
 __all__ = ["__version__", "load"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

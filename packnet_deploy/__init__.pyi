@@ -1,3 +1,2 @@
 from .predict.opening import load as load
-
-__version__: str
+from .version import __version__ as __version__

@@ -78,7 +78,5 @@ def test_within_the_package_imports_name_the_file() -> None:
             if isinstance(node, ast.ImportFrom) and node.module in lazy:
                 door = folder_of(importlib.import_module(node.module))
                 for alias in node.names:
-                    if alias.name == "__version__":
-                        continue  # it stands in the door itself, and brings nothing
                     is_file = (door / f"{alias.name}.py").exists() or (door / alias.name).is_dir()
                     assert is_file, f"{path.relative_to(ROOT)}: import {alias.name} from its file, not {node.module}"

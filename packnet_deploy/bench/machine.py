@@ -87,7 +87,7 @@ def _version(package: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     if package == "packnet-deploy":  # a source tree on the path, not installed
-        from packnet_deploy import __version__
+        from packnet_deploy.version import __version__
 
         return __version__
     return ""

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 import click
 
-from packnet_deploy import __version__
 from packnet_deploy.errors import EnvironmentFault, PackNetError, missing_package, printable
+from packnet_deploy.version import __version__
 
 # name: (module, the help's first line, repeated here so that `packnet --help` loads no command; a test compares them)
 COMMANDS = {

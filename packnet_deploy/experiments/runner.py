@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from packnet_deploy import __version__
 from packnet_deploy.experiments.design import Run
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
+from packnet_deploy.version import __version__
 
 TRAINER = (sys.executable, "-m", "packnet_deploy", "train")
 GRACE_SECONDS = 60.0  # for a child to write its checkpoint when it is told to stop

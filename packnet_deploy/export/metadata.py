@@ -12,11 +12,11 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
-from packnet_deploy import __version__
 from packnet_deploy.export.precision import Precision
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.manifest import TaskEntry
+from packnet_deploy.version import __version__
 
 PRODUCER = "packnet-deploy"
 
