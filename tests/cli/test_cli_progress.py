@@ -63,3 +63,18 @@ def test_bars_on_a_terminal() -> None:
     for line, phase in zip(last, ("train", "retrain"), strict=True):
         assert line.startswith(f"birds: {phase} ")
         assert re.search(r"━{12} 0:00:00 [\d,]+ images/s  loss 1\.250  validation error 12\.5 %", line), "a full bar"
+
+
+def test_a_schedule_has_one_bar_through_all_its_phases() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with progress(console) as watcher:
+        for epoch, phase in enumerate(("train", "train", "retrain")):
+            watcher.phase(f"birds: {phase}", begin=epoch, end=3, batches=1)
+            watcher.batch(images=32, loss=1.25)
+            watcher.epoch(epoch + 1, loss=1.25, val=Errors(0.125, 0.0))
+        watcher.phase("owls: train", begin=0, end=3, batches=1)
+    assert isinstance(watcher, BarProgress)
+    assert [(bar.description, bar.completed, bar.total) for bar in watcher._bars.tasks] == [
+        ("birds: retrain", 3, 3),
+        ("owls: train", 0, 3),
+    ]

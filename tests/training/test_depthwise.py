@@ -25,7 +25,6 @@ from packnet_deploy.training.start import with_network_first
 
 Coloured = Callable[..., Path]
 DEPTHWISE = {"depthwise.weight"}
-OWN = ("norm", "depthwise")
 SPEC = InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3, 18)
 
 
@@ -62,7 +61,7 @@ def weights(tmp_path: Path) -> str:
 
 def grow(path: Path, task: str, data: Path, **changes: Any) -> Pack:
     new = {} if path.exists() else NEW
-    options = TrainOptions(task=task, data=str(data), **(new | QUICK | {"lr": 0.1, "separate": OWN} | changes))
+    options = TrainOptions(task=task, data=str(data), **(new | QUICK | {"lr": 0.1} | changes))
     train(with_network_first([options], path), path, watcher=Silent())
     return Pack.open(path)
 

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,25 @@ def test_the_best_epoch_may_lie_before_the_stop(monkeypatch: pytest.MonkeyPatch)
     other.restore(stops.state["network"])
     fit(other, stage(), Loader(), VAL, Recorder(), name="p", supervisor=StopsAt(other, state=stops.state))
     assert (bits(other.module[10].weight) == after_first_epoch[0]).all()
+
+
+@pytest.mark.parametrize(("of", "kept"), [(EPOCHS, 0), (EPOCHS + 1, EPOCHS - 1)])
+def test_only_where_its_schedule_ends_a_phase_ends_with_its_best_epoch(
+    monkeypatch: pytest.MonkeyPatch, of: int, kept: int
+) -> None:
+    scores = iter(0.1 + epoch for epoch in range(EPOCHS))
+    monkeypatch.setattr(loop, "errors", lambda module, val: Errors(next(scores), 0.0))
+    network, after = second_task(), list[Tensor]()
+
+    class Weights(Recorder):
+        def epoch(self, epoch: int, loss: float, val: Errors) -> None:
+            after.append(bits(network.module[10].weight))
+
+    part = Fit("train", replace(stage().schedule, epochs=of), 0, EPOCHS)
+    fit(network, part, Loader(), VAL, Weights(), name="p")
+    assert [bool((bits(network.module[10].weight) == weights).all()) for weights in after] == [
+        epoch == kept for epoch in range(EPOCHS)
+    ]
 
 
 def test_a_finished_phase_is_not_begun_again() -> None:
