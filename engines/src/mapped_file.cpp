@@ -21,27 +21,68 @@ namespace {
 
 /// A file descriptor that closes itself.
 struct Descriptor {
-    int number;
+    int number = -1;
+
+    explicit Descriptor(int opened) : number(opened) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(Descriptor&& other) noexcept {
+        std::swap(number, other.number);
+        return *this;
+    }
     ~Descriptor() {
         if (number >= 0) ::close(number);
     }
 };
 
+constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // without the last, opening a pipe would wait for its writer
+
+/// Throw what a failed opening means, unless it did not fail.
+void expect_open(int file, const std::string& name, const char* missing) {
+    if (file >= 0) return;
+    if (errno == ENOENT || errno == ENOTDIR) throw Error(name, missing);
+    fail_to_read(name, errno);
+}
+
+/// Whether `part` of the folder is a link; if it is not there, opening it says so.
+bool is_link(int folder, const std::filesystem::path& part) {
+    struct stat status;
+    return ::fstatat(folder, part.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode);
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path, const char* missing) : name_(path.string()) {
-    // Without O_NONBLOCK, opening a pipe would wait for its writer.
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (file.number < 0) {
-        if (errno == ENOENT || errno == ENOTDIR) throw Error(name_, missing);
-        fail_to_read(name_, errno);
+    const Descriptor file(::open(path.c_str(), kFlags));
+    expect_open(file.number, name_, missing);
+    map(file.number);
+}
+
+MappedFile::MappedFile(const std::filesystem::path& pack, const std::filesystem::path& path, const char* missing)
+    : name_((pack / path).string()) {
+    std::filesystem::path so_far = pack;
+    Descriptor inner(::open(pack.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
+    expect_open(inner.number, name_, missing);
+    for (const std::filesystem::path& part : path) {
+        so_far /= part;
+        Descriptor next(::openat(inner.number, part.c_str(), kFlags | O_NOFOLLOW));
+        const int error = errno;
+        if (next.number < 0 && is_link(inner.number, part)) {
+            throw Error(so_far.string(), "expected no link in a pack, got one", {}, {}, "use a pack from its source");
+        }
+        errno = error;
+        expect_open(next.number, name_, missing);
+        inner = std::move(next);
     }
+    map(inner.number);
+}
+
+void MappedFile::map(int file) {
     struct stat status;
-    if (::fstat(file.number, &status) != 0) fail_to_read(name_, errno);
+    if (::fstat(file, &status) != 0) fail_to_read(name_, errno);
     if (!S_ISREG(status.st_mode)) throw Error(name_, "not a regular file");
     const auto size = static_cast<std::size_t>(status.st_size);
     if (size == 0) return;  // mmap refuses it
-    void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
+    void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED) fail_to_read(name_, errno);
     bytes_ = {static_cast<const std::byte*>(data), size};
 }

@@ -23,6 +23,10 @@ public:
     /// @param missing  what to say if there is no such file.
     /// @throws Error   missing, not a regular file (a pipe would block, a device may never end), not readable.
     MappedFile(const std::filesystem::path& path, const char* missing);
+
+    /// A file of a pack: from the pack's folder on, nothing on the way to `path` may be a link (docs/format.md).
+    /// @throws Error   also where something is.
+    MappedFile(const std::filesystem::path& pack, const std::filesystem::path& path, const char* missing);
     ~MappedFile();
     MappedFile(MappedFile&& other) noexcept;
     MappedFile& operator=(MappedFile&&) = delete;
@@ -33,6 +37,8 @@ public:
     void check_sha256(const std::string& expected) const;
 
 private:
+    void map(int file);
+
     std::string name_;
     Bytes bytes_{};
 };

@@ -28,14 +28,14 @@ const TaskEntry& Pack::task(std::string_view name) const try {
 }
 
 Pack open_pack(const std::filesystem::path& path) try {
-    const detail::MappedFile file(path / "pack.json", "no such file, so the folder is not a pack");
+    const detail::MappedFile file(path, "pack.json", "no such file, so the folder is not a pack");
     return detail::parse_manifest(path, file.bytes());
 } catch (...) {
     detail::rethrow_as_error(path);
 }
 
 std::vector<std::byte> read_graph(const Pack& pack) try {
-    const detail::MappedFile file(pack.path / "graph.onnx", "no such file; the pack is incomplete");
+    const detail::MappedFile file(pack.path, "graph.onnx", "no such file; the pack is incomplete");
     file.check_sha256(pack.graph_sha256);
     return {file.bytes().data, file.bytes().data + file.bytes().size};
 } catch (...) {

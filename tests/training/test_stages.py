@@ -235,6 +235,23 @@ def test_each_try_prunes_retrains_and_is_judged_and_the_rate_found_gets_the_rest
     assert final.rate == 0.6
 
 
+@pytest.mark.parametrize(
+    ("task", "asked", "begins"),
+    [
+        (2, {}, 0.05),
+        (2, {"schedule": "step"}, 0.01),
+        (2, {"retrain_lr_factor": 0.3}, 0.03),
+        (2, {"retrain_lr": 0.2}, 0.2),
+        (1, {}, 0.1),
+    ],
+)
+def test_a_try_begins_anew_at_a_lower_rate_for_an_added_task(task: int, asked: dict[str, Any], begins: float) -> None:
+    options = TrainOptions(lr=0.1, epochs=3, retrain_epochs=8, max_drop=0.01, **asked)
+    *_, tried, _ = stages(options, task, search=Search(0.1, 0.0, 0.95))
+    assert isinstance(tried, Fit)
+    assert tried.schedule.lr_at(0) == pytest.approx(begins)
+
+
 @pytest.mark.parametrize("breaks", [1.0, 0.86, 0.55, 0.2, 0.0])
 @pytest.mark.parametrize("epochs", [1, 3, 4, 7, 10, 20])
 def test_a_search_only_grows_shows_no_epoch_twice_and_keeps_to_its_epochs(epochs: int, breaks: float) -> None:
