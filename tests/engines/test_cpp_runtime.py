@@ -20,6 +20,7 @@ from native import SOURCE, Toolchain
 from pack_worlds import World, make_world
 
 import packnet_deploy
+from packnet_deploy.errors import ArtefactError
 from packnet_deploy.pack import Pack, ParamSpec
 
 pytestmark = pytest.mark.slow
@@ -96,6 +97,27 @@ def test_packs_with_a_pattern(sanitized: Path, tmp_path: Path) -> None:
     kept, broken = dump(sanitized, [tmp_path / "kept.pack", tmp_path / "broken.pack"])
     assert kept == described_pack(tmp_path / "kept.pack")
     assert "'conv.weight': expected the pattern 2:4 that pack.json promises" in broken["refused"]
+
+
+# -- links --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["pack.json", "graph.onnx", "deltas", "deltas/0001-shapes.safetensors"])
+def test_a_link_in_a_pack_is_refused_in_pythons_words(
+    sanitized: Path, golden_copy: Path, tmp_path: Path, part: str
+) -> None:
+    (golden_copy / part).rename(tmp_path / "elsewhere")
+    (golden_copy / part).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtefactError) as refusal, Pack.open(golden_copy).opened() as pack:
+        pack.graph_bytes()
+    line = f"{golden_copy / part}: expected no link in a pack, got one; use a pack from its source"
+    assert str(refusal.value) == line
+    assert dump(sanitized, [golden_copy]) == [{"refused": line}]
+
+
+def test_a_pack_may_be_reached_over_a_link(sanitized: Path, golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "current.pack").symlink_to(golden)
+    assert dump(sanitized, [tmp_path / "current.pack"]) == dump(sanitized, [golden])
 
 
 # -- the installed package ------------------------------------------------------------------------------------------
