@@ -4,6 +4,7 @@ What imports what is drawn in pyproject.toml's import contracts, and checked. Ea
 ``packnet_deploy.load`` opens a pack, an export or a plan for predictions.
 
     errors.py      every error a user can meet, with its exit code
+    fresh.py       a function called in a fresh process, within limits: JSON goes there, JSON comes back
     pack/          packs: owner maps, deltas, the directory, the weight bank
     data/          images: folders, the paper's data sets, the built-in ones, how an image becomes an input
     runners/       running tasks by one contract, ONNX Runtime behind it, and comparing what they answer

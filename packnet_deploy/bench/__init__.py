@@ -7,8 +7,7 @@ What the figures mean is in docs/bench.md.
     prepare.py    from files, or from a pack, to jobs
     run.py        one job after the other
 
-    fresh.py      a function called in a fresh process: JSON there, JSON back
-    worker.py     what is done there: load, run, say what it took
+    worker.py     what is done in a fresh process (packnet_deploy/fresh.py): load, run, say what it took
     backends.py   what is loaded: ONNX Runtime's sessions, TensorRT's engines, PyTorch's networks
     timing.py     times of calls, and whether to trust them
     memory.py     memory of this process, of the machine and of the GPU

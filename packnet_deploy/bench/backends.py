@@ -80,7 +80,7 @@ def _onnxruntime(job: Job) -> Iterator[Held]:
     mapped = job.way == "mapped"
     models = {task: Path(path) for task, path in job.models.items()}
     device = "cpu" if mapped else job.options.device
-    with OnnxRunner(models, device, job.options.threads, mapped=mapped) as runner:
+    with OnnxRunner(models, device, job.options.threads, mapped=mapped, rehearsed=True) as runner:
         shapes = {task: runner.input_shape(task)[1:] for task in runner.tasks}
         yield Held(runner, shapes, runner.providers, tuple(runner.notes))
 

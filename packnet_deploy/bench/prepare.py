@@ -18,6 +18,7 @@ from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
 from packnet_deploy.runners.exported import tasks_in
+from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS
 from packnet_deploy.trt.flavour import FLAVOURS, load_flavour
@@ -56,6 +57,7 @@ def jobs_of_models(models: Sequence[Path], options: BenchOptions) -> tuple[Job, 
             if name in files:
                 raise UsageError(f"models: '{name}' is in {files[name]} and in {path}; expected each name once")
             files[name] = path
+    rehearse({str(path): path for path in files.values()})
     return jobs_of_exports(files, options)
 
 

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from packnet_deploy import errors
-from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.bench.job import Job, jobs_of_exports
 from packnet_deploy.bench.machine import PACKAGES, describe_machine
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH, BenchOptions
 from packnet_deploy.bench.report import BenchReport, Measurement
 from packnet_deploy.bench.worker import answer
+from packnet_deploy.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.trt.flavour import FLAVOURS
 
 # What to name the version of, by backend, besides machine.PACKAGES.

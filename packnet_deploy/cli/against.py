@@ -32,7 +32,7 @@ def compare(pack: Pack, tasks: list[str], against: str, data: str | None, option
     whole = options.layout in ("selector", "shared")  # these hold every task
     with tempfile.TemporaryDirectory() as folder, pack.opened(None if whole else tasks) as opened:
         models = _exported(opened, tasks, Path(folder), options)
-        with OnnxRunner(models) as tested:
+        with OnnxRunner(models, rehearsed=True) as tested:
             if against == "onnxrt":
                 with PackRunner(opened) as reference:
                     return [agreement(tested, reference, task, _images(opened, task, data), rtol) for task in tasks]

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.doctor.probes import PROBES, probe
+from packnet_deploy.fresh import NoAnswer, Raised, in_fresh_process
 
 PATIENCE = 120  # seconds; importing PyTorch from a cold disk takes a minute
 

@@ -75,4 +75,4 @@ class ExportingRunner:
     def _exported(self, task: str) -> OnnxRunner:
         path = self._folder / f"{self.pack.task(task).index}.onnx"  # a task's name may be longer than a file's
         export_task(self.pack, task, path)
-        return self._open.enter_context(OnnxRunner({task: path}, self._device, self._threads))
+        return self._open.enter_context(OnnxRunner({task: path}, self._device, self._threads, rehearsed=True))

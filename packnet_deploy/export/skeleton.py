@@ -19,7 +19,7 @@ from packnet_deploy.pack.directory import OpenedPack, Pack
 from packnet_deploy.pack.inputs import probe_batch
 from packnet_deploy.pack.manifest import GRAPH_FILE
 from packnet_deploy.runners.contract import IMAGES, LOGITS, Float32Array
-from packnet_deploy.runners.exported import expect_allowed
+from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.runners.session import run_skeleton
 
 
@@ -111,7 +111,7 @@ def drop_weight_inputs(graph: GraphProto) -> None:
 
 
 def _parse(serialised: bytes) -> ModelProto:
-    expect_allowed(serialised, GRAPH_FILE)
+    rehearse({GRAPH_FILE: serialised})
     model = onnx.load_model_from_string(serialised)
     graph = model.graph
     if [value.name for value in graph.output] != [LOGITS] or IMAGES not in {value.name for value in graph.input}:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.bench.timing import summarise, time_in_turn
 from packnet_deploy.errors import EnvironmentFault, PackNetError
+from packnet_deploy.fresh import one_line
 from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare

@@ -14,8 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.doctor.diagnosis import Diagnosis, diagnose
+from packnet_deploy.fresh import NoAnswer, Raised, in_fresh_process
 from packnet_deploy.gpu_report.engines import banks, bias, loads, parity
 from packnet_deploy.gpu_report.section import Section
 from packnet_deploy.gpu_report.sparse import gain, guard

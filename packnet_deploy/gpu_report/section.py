@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.errors import CheckFailed
+from packnet_deploy.fresh import one_line
 from packnet_deploy.reports import blocks
 
 Cell = str | float | int | None

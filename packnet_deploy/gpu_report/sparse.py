@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from packnet_deploy.bench.fresh import one_line
 from packnet_deploy.bench.timing import summarise, time_in_turn
 from packnet_deploy.errors import ArtefactError, CheckFailed
+from packnet_deploy.fresh import one_line
 from packnet_deploy.gpu_report.engines import SMALL, SMALL_SIZE, installed
 from packnet_deploy.gpu_report.section import Cell, Section, row
 from packnet_deploy.pack import Pack, probe_batch

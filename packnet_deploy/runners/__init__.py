@@ -8,6 +8,8 @@
     allowed.py      what a graph may hold: operators, attributes, data
     sizes.py        how large its tensors get, and how much it computes
     wire.py         protobuf's wire format: a model without its large tensors
+    rehearsal.py    graphs from elsewhere, tried out in a process of their own
+    trial.py        what is done with them there
     onnx.py         the runner of exported files
     pack.py         the runner of a pack as it is
     verify.py       a whole pack, from the pack alone

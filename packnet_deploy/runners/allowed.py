@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from packnet_deploy.runners.sizes import FLOATS, OWN, check_sizes
+from packnet_deploy.runners.sizes import FLOATS, OWN, Cost, check_sizes
 
 OPSETS = range(13, 26)
 MAX_NODES = 20_000
@@ -62,19 +62,22 @@ VALUES = frozenset({"value_int", "value_ints"})  # but for these: "to the end" i
 PLACE = {"location", "offset", "length"}  # what an initialiser in another file says of itself
 
 
-def check_graph(model: ModelProto, size: int, *, data_beside: bool) -> None:
+def check_graph(model: ModelProto, size: int, *, data_beside: bool) -> Cost:
     """Hold a model against the list; its large tensors' bytes need not be there (``wire.skimmed``).
 
     Args:
         size: bytes of the file, which its initialisers have to come out of.
         data_beside: its initialisers may lie in files beside it (where these are is ``exported``'s business).
 
+    Returns:
+        What it takes for one image.
+
     Raises:
         ValueError: something in it is not on the list; says what, in one line, with no control characters.
     """
     for problem in _problems(model, data_beside):
         raise ValueError(problem)
-    check_sizes(model, size)
+    return check_sizes(model, size)
 
 
 def _problems(model: ModelProto, data_beside: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.runners.allowed import check_graph
+from packnet_deploy.runners.sizes import Cost
 from packnet_deploy.runners.wire import Buffer, skimmed
 
 
@@ -126,8 +127,11 @@ def parse_model(serialised: Buffer, where: str) -> ModelProto:
         ) from error
 
 
-def expect_allowed(model: Path | Buffer, where: str) -> None:
+def expect_allowed(model: Path | Buffer, where: str) -> Cost:
     """Hold an ONNX file, or a model in memory that has no data elsewhere, against docs/format.md.
+
+    Returns:
+        What it takes for one image.
 
     Raises:
         ArtefactError: it is not ONNX, holds what a graph may not hold, or its data is not where it has to be.
@@ -140,7 +144,7 @@ def expect_allowed(model: Path | Buffer, where: str) -> None:
     else:
         parsed, size = parse_model(model, where), len(model)
     try:
-        check_graph(parsed, size, data_beside=isinstance(model, Path))
+        return check_graph(parsed, size, data_beside=isinstance(model, Path))
     except ValueError as error:
         raise ArtefactError(
             f"{where}: {error}; what a graph may hold is in docs/format.md: do not use this one, or export it again"

@@ -19,6 +19,7 @@ from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
 from packnet_deploy.runners.exported import Selectable, selectable
+from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.runners.session import CPU, MappedBank, open_session, why_no_cuda
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class _Served:
 
 
 class OnnxRunner:
-    """Exported tasks in ONNX Runtime, all held together from ``with`` on: switching loads nothing.
+    """Exported tasks in ONNX Runtime, all held together from ``with`` on: switching loads nothing. Before that, all are
+    tried out together in a process of their own (``rehearsal``).
 
     Tasks whose file is the same, a selector, share one session. ``notes`` says, one sentence each, what is not as
     asked for (a fall-back to the CPU, say); each note is also logged as a warning, so that it is heard by those who do
@@ -54,6 +56,7 @@ class OnnxRunner:
         threads: threads of each session; ONNX Runtime's own choice when None.
         mapped: let all sessions of a ``shared`` folder read one mapping of its bank, and mask it at each run. Takes
             the memory of about one bank for any number of tasks, and more time for each request. CPU only.
+        rehearsed: the models have been tried out already, or this process has written them.
 
     Raises (on entering):
         UsageError: no models, a file that is not there, a task that a selector does not have, or ``mapped`` for
@@ -63,7 +66,13 @@ class OnnxRunner:
     """
 
     def __init__(
-        self, models: Mapping[str, Path], device: str = "cpu", threads: int | None = None, *, mapped: bool = False
+        self,
+        models: Mapping[str, Path],
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        mapped: bool = False,
+        rehearsed: bool = False,
     ) -> None:
         if not models:
             raise UsageError("models: expected at least one task's ONNX file, got none")
@@ -74,13 +83,17 @@ class OnnxRunner:
         self._models = {task: Path(path) for task, path in models.items()}
         self._device = device
         self._threads = threads
+        self._rehearsed = rehearsed
         self._bank = MappedBank() if mapped else None
         self._served: dict[str, _Served] = {}
 
     def __enter__(self) -> OnnxRunner:
         self.notes.clear()
         try:
-            sessions = {path: self._open(path) for path in dict.fromkeys(self._models.values())}
+            paths = list(dict.fromkeys(self._models.values()))
+            if not self._rehearsed:
+                rehearse({str(path): path for path in paths})
+            sessions = {path: self._open(path) for path in paths}
             for task, path in self._models.items():
                 self._served[task] = _served(task, path, sessions[path])
         except BaseException:
@@ -145,7 +158,8 @@ class OnnxRunner:
         return {task: served.session.get_providers()[0] for task, served in self._served.items()}
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
-        return open_session(path, self._device, self._threads, None if self._bank is None else self._bank.of(path))
+        lent = None if self._bank is None else self._bank.of(path)
+        return open_session(path, self._device, self._threads, lent, rehearsed=not self._rehearsed)
 
     def _task(self, task: str) -> _Served:
         check_task(task, self.tasks)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packnet_deploy.pack.manifest import GRAPH_FILE
 from packnet_deploy.runners.contract import IMAGES, Float32Array, check_images, check_task
+from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.runners.session import open_session, run_session
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ class PackRunner:
         self._weights: dict[str, Float32Array] = {}
 
     def __enter__(self) -> PackRunner:
-        self._session = open_session(self._pack.graph_bytes())
+        graph = self._pack.graph_bytes()
+        rehearse({str(self._pack.path / GRAPH_FILE): graph})
+        self._session = open_session(graph, rehearsed=True)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import NamedTuple
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -28,7 +29,14 @@ OPEN_SIDE = 224  # what an image's height and width are taken for where the grap
 Shapes = dict[str, tuple[int, ...]]
 
 
-def check_sizes(model: ModelProto, size: int) -> None:
+class Cost(NamedTuple):
+    """What a graph takes for one image."""
+
+    elements: int  # of all that is given and computed
+    work: int  # multiply-adds
+
+
+def check_sizes(model: ModelProto, size: int) -> Cost:
     """Infer every shape for one image, and hold it against the caps.
 
     Args:
@@ -68,6 +76,7 @@ def check_sizes(model: ModelProto, size: int) -> None:
     _expect_at_most(computed, MAX_COMPUTED, "elements computed for an image")
     _expect_at_most(fixed, MAX_FIXED + FIXED_PER_WEIGHT * weights, "elements computed from no input")
     _expect_at_most(work, MAX_WORK, "multiply-adds for an image")
+    return Cost(sum(map(prod, given.values())) + computed, work)
 
 
 def _expect_at_most(got: int, most: int, what: str) -> None:

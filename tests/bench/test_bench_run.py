@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
-from packnet_deploy.bench import fresh
+from packnet_deploy import fresh
 from packnet_deploy.bench import run as running
 from packnet_deploy.bench.job import Job, jobs_of_exports
 from packnet_deploy.bench.options import BenchOptions
@@ -161,7 +161,8 @@ def test_requests_that_cannot_be_met_start_nothing(tmp_path: Path, monkeypatch: 
         ("import os; os.kill(os.getpid(), 9)", EnvironmentFault, "was ended by SIGKILL, which is how a system short"),
         ("raise SystemExit('no luck')", EnvironmentFault, r"exit code 1 and no answer \(no luck\)"),
         (
-            "from packnet_deploy.bench import fresh, worker; worker.measure = lambda job: [][1]; fresh.main()",
+            "from packnet_deploy import fresh; from packnet_deploy.bench import worker; "
+            "worker.measure = lambda job: [][1]; fresh.main()",
             PackNetError,
             "birds: IndexError: list index out of range",
         ),

@@ -6,6 +6,7 @@ sees exactly this one's import path and does not outlive the call.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,12 +15,22 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from packnet_deploy.errors import PackNetError
 
 # Neither -m nor a script would do: both put a folder before the path.
-START = "import sys; sys.path[:] = sys.argv[2:]; from packnet_deploy.bench.fresh import main; main()"
+START = "import sys; sys.path[:] = sys.argv[3:]; from packnet_deploy.fresh import main; main()"
+
+
+class Limits(NamedTuple):
+    """What the process may take; one that takes more is ended, or finds no memory. Held where the system can (POSIX).
+
+    It leaves no core dump, whatever the system is set to do.
+    """
+
+    seconds: int  # of processor time
+    memory: int  # bytes of address space
 
 
 class Raised(Exception):
@@ -39,7 +50,9 @@ class NoAnswer(Exception):
     """The process ended without an answer, or did not end in time; says which."""
 
 
-def in_fresh_process(function: Callable[[Any], Any], request: Any, seconds: float | None = None) -> Any:
+def in_fresh_process(
+    function: Callable[[Any], Any], request: Any, seconds: float | None = None, limits: Limits | None = None
+) -> Any:
     """What ``function(request)`` returns there.
 
     Args:
@@ -53,7 +66,7 @@ def in_fresh_process(function: Callable[[Any], Any], request: Any, seconds: floa
     """
     try:
         process = subprocess.run(  # kills it when interrupted
-            [sys.executable, "-c", START, f"{function.__module__}:{function.__qualname__}", *sys.path],
+            [_python(), "-c", START, f"{function.__module__}:{function.__qualname__}", json.dumps(limits), *sys.path],
             input=json.dumps(request),
             capture_output=True,
             text=True,
@@ -78,6 +91,8 @@ def main() -> None:
     answer_fd = os.dup(1)  # whatever libraries print to stdout goes to stderr, the answer stays clean
     os.dup2(2, 1)
     module, _, name = sys.argv[1].partition(":")
+    if (limits := json.loads(sys.argv[2])) is not None:
+        _hold_to(Limits(*limits))
     try:
         answer = {"returned": getattr(importlib.import_module(module), name)(json.load(sys.stdin))}
     except KeyboardInterrupt:
@@ -87,6 +102,28 @@ def main() -> None:
         answer = {"kind": type(error).__name__, "message": one_line(error)}
     with open(answer_fd, "w", encoding="utf-8") as out:
         json.dump(answer, out)
+
+
+def _python() -> str:
+    """The interpreter; programs that embed one name it by ``multiprocessing.set_executable``."""
+    from multiprocessing.spawn import get_executable  # not needed in the process itself
+
+    return os.fsdecode(get_executable())
+
+
+def _hold_to(limits: Limits) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, most in (
+        (resource.RLIMIT_CPU, limits.seconds),
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        with contextlib.suppress(ValueError, OSError):  # macOS knows no limit of address space
+            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def one_line(error: Exception) -> str:
@@ -99,5 +136,8 @@ def _how_it_ended(returncode: int) -> str:
     if returncode >= 0:
         return f"ended with exit code {returncode} and no answer"
     name = signal.Signals(-returncode).name
-    hint = ", which is how a system short of memory ends processes" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    hints = {
+        "SIGKILL": ", which is how a system short of memory ends processes",
+        "SIGXCPU": ", for it took more time than it may",
+    }
+    return f"was ended by {name}{hints.get(name, '')}"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from packnet_deploy.bench import fresh
-from packnet_deploy.bench.fresh import NoAnswer, Raised, in_fresh_process
+from packnet_deploy import fresh
 from packnet_deploy.errors import UsageError
+from packnet_deploy.fresh import NoAnswer, Raised, in_fresh_process
 
 
 def told(request: Any) -> Any:
