@@ -6,6 +6,7 @@ The search itself is search.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,12 +19,18 @@ REPORT_KEY = "rate_search"  # in the task's report
 Notes = Mapping[str, Any]
 
 
-def search_of(options: TrainOptions, notes: Notes) -> Search | None:
-    """The search that ``max_drop`` asks for; its limit counts from the unpruned task, measured before any try."""
+def search_of(options: TrainOptions, notes: Notes, images: int = 0) -> Search | None:
+    """The search that ``max_drop`` asks for; its limit counts from the unpruned task, measured before any try.
+
+    Args:
+        images: how many validate, for whoever wants the next step: an error's standard error is the search's noise.
+    """
     if options.max_drop is None:
         return None
     unpruned = notes["trained"]["val"][0] if "trained" in notes else 0.0
-    return Search(unpruned + options.max_drop, options.least_rate, options.prune_rate)
+    limit = unpruned + options.max_drop
+    noise = math.sqrt(limit * max(1 - limit, 0) / images) if images else 0.0
+    return Search(limit, options.least_rate, options.prune_rate, noise)
 
 
 def tried_of(notes: Notes) -> list[Tried]:

@@ -2,7 +2,8 @@
 
 Upwards along a coarse ladder until a rate costs too much; then the halves of the gap below it, down to a ``STEP``. A
 short retraining shows that a rate will do, but not that it will not: what fails after one is tried again after a whole
-one, from where it is. What trains and measures in between is task.py, how long stages.py.
+one, from where it is. Nor do a few images show it: what fails by no more than their noise is climbed past, for the
+sake of a higher rate that will do. What trains and measures in between is task.py, how long stages.py.
 """
 
 from __future__ import annotations
@@ -41,33 +42,39 @@ class Search:
         limit: the highest validation error 0..1 that will do.
         least: the lowest rate; taken, whatever its error, if no other will do.
         most: the highest rate that is tried.
+        noise: how far above the limit an error may lie by chance.
     """
 
     limit: float
     least: float
     most: float
+    noise: float = 0.0
 
     def within(self, error: float) -> bool:
         return error <= self.limit + _TINY
 
     def next_step(self, tried: Sequence[Tried]) -> Step | None:
         """What to try after these; None when nothing is left to try."""
-        if tried and not tried[-1].whole and not self.within(tried[-1].error):
-            return Step(tried[-1].rate, whole=True)
-        rate = self._next_rate(tried)
-        return None if rate is None else Step(rate, whole=False)
-
-    def _next_rate(self, tried: Sequence[Tried]) -> float | None:
         good = [one.rate for one in tried if self.within(one.error)]
         bad = [one.rate for one in tried if one.whole and not self.within(one.error)]
+        above = None if bad else self._rung_above(tried)
+        if tried and not tried[-1].whole:
+            spared = 0.0 if above is None else self.noise
+            if not self.within(tried[-1].error - spared):
+                return Step(tried[-1].rate, whole=True)
         if not bad:
-            first = min(max(LADDER[0], self.least), self.most)
-            rungs = sorted({first, *LADDER, self.most})
-            return next((r for r in rungs if self.least <= r <= self.most and r > max(good, default=-1)), None)
-        low, high = max(good, default=self.least), min(bad)
+            return None if above is None else Step(above, whole=False)
+        low, high = max(good, default=self.least), min(bad if good else [one.rate for one in tried])
         if high - low > STEP + _TINY:
-            return _between(low, high)
-        return self.least if not good and self.least not in bad else None
+            return Step(_between(low, high), whole=False)
+        return Step(self.least, whole=False) if not good and self.least not in bad else None
+
+    def _rung_above(self, tried: Sequence[Tried]) -> float | None:
+        """The ladder's next rate above those that were tried; None at its end."""
+        first = min(max(LADDER[0], self.least), self.most)
+        rungs = sorted({first, *LADDER, self.most})
+        top = max((one.rate for one in tried), default=-1)
+        return next((rate for rate in rungs if self.least <= rate <= self.most and rate > top), None)
 
     def stays(self, one: Tried) -> bool:
         """Whether what was tried is taken until something better comes."""

@@ -118,8 +118,8 @@ def stages(
     With ``max_drop``, as far as it is known when these rates have been ``tried``: what was known before stays, more
     follows. Each try retrains for a quarter of the retraining epochs, with a learning rate that falls to its end, and
     goes on from the lower rate before it, whose epochs count; one that fails then gets all of them. The rate found gets
-    what is left of twice the retraining epochs, one at least; a search that two rates end costs up to three and a half
-    times. A ``last`` task gets all its epochs before, unless it is ``patterned``: 2:4 takes weights at any rate.
+    what is left of twice the retraining epochs, one at least. A ``last`` task gets all its epochs before, unless it is
+    ``patterned``: 2:4 takes weights at any rate.
 
     Source of the step schedule, its rates and its epochs: the paper, section 4; of pruning by and by: Zhu and Gupta,
     "To prune, or not to prune", 2017.

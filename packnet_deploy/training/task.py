@@ -166,7 +166,7 @@ class TaskTraining:
         """The stages, as far as they are known by now."""
         network, notes = self.network, self._keeper.notes
         patterned = any(param.pattern for param in network.packable)
-        search, tried = rate.search_of(self.options, notes), rate.tried_of(notes)
+        search, tried = rate.search_of(self.options, notes, self.counts.get("val", 0)), rate.tried_of(notes)
         return stages(self.options, network.state.task, patterned=patterned, search=search, tried=tried)
 
     def _tell(self, text: str | None) -> None:
