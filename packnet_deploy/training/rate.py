@@ -23,13 +23,13 @@ def search_of(options: TrainOptions, notes: Notes, images: int = 0) -> Search | 
     """The search that ``max_drop`` asks for; its limit counts from the unpruned task, measured before any try.
 
     Args:
-        images: how many validate, for whoever wants the next step: an error's standard error is the search's noise.
+        images: how many validate, for whoever wants the next step: two standard errors are the search's noise.
     """
     if options.max_drop is None:
         return None
     unpruned = notes["trained"]["val"][0] if "trained" in notes else 0.0
     limit = unpruned + options.max_drop
-    noise = math.sqrt(limit * max(1 - limit, 0) / images) if images else 0.0
+    noise = 2 * math.sqrt(limit * max(1 - limit, 0) / images) if images else 0.0
     return Search(limit, options.least_rate, options.prune_rate, noise)
 
 
