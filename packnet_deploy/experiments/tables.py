@@ -58,7 +58,7 @@ def paired_tables(evidence: Evidence, paper: PaperFigures) -> list[Table]:
         means = {task: summary(values) for task, values in by_task.items()}
         worst, most = max(((task, s.mean) for task, s in means.items() if s), key=lambda pair: pair[1])
         cells = [_change(by_task.get(task, [])) for task in tasks]
-        cells += [_change([v for values in by_task.values() for v in values]), Cell(_points(most), labels[worst])]
+        cells += [_change([v for values in by_task.values() for v in values]), Cell(points(most), labels[worst])]
         rows.append(Row(": ".join(filter(None, (column["group"], column["label"]))), tuple(cells)))
     if not rows:
         return []
@@ -169,12 +169,12 @@ def _change(values: list[float]) -> Cell:
     found = summary(100 * value for value in values)
     if found is None:
         return Cell(NONE)
-    return Cell(_points(found.mean / 100), f"{_spread(found.spread)}n = {found.n}")
+    return Cell(points(found.mean / 100), f"{_spread(found.spread)}n = {found.n}")
 
 
-def _points(change: float) -> str:
-    """A change of an error, a fraction, in points and with its sign."""
-    return f"{100 * change:+.2f}" if change else "0"
+def points(change: float) -> str:
+    """A change of an error, a fraction, in points and with its sign; what rounds to nothing has none."""
+    return f"{100 * change:+.2f}" if abs(100 * change) >= 0.005 else "0"
 
 
 def _sizes(evidence: Evidence, column: Mapping[str, Any], kind: str, paper: PaperFigures) -> Cell:

@@ -26,6 +26,7 @@ from packnet_deploy.experiments.paper import paper_figures
 from packnet_deploy.experiments.recipe import read_experiment
 from packnet_deploy.experiments.report import section_of, write_report
 from packnet_deploy.experiments.results import Evidence, gather
+from packnet_deploy.experiments.tables import points
 from packnet_deploy.reports.blocks import Cell, Picture, Section, Table, Text
 
 SEEDS = (0, 1)
@@ -300,3 +301,8 @@ def test_a_finished_run_that_lost_its_files_is_named(copied: ExperimentsFolder) 
     shutil.rmtree(run.path / "tasks.pack")
     with pytest.raises(ArtefactError, match="its packs are gone"):
         gather(copied, design)
+
+
+@pytest.mark.parametrize(("change", "shown"), [(0.0, "0"), (-1e-9, "0"), (4.9e-5, "0"), (-6e-5, "-0.01"), (0.5, "+50.00")])
+def test_a_change_that_rounds_to_nothing_has_no_sign(change: float, shown: str) -> None:
+    assert points(change) == shown
