@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from packnet_deploy.bench.job import WAYS, way_label
 from packnet_deploy.bench.machine import Machine
 from packnet_deploy.bench.options import ONNXRUNTIME, BenchOptions
 from packnet_deploy.bench.timing import Timing
+from packnet_deploy.reports.sheet import row_writer
 
 IN_TURN, REPEATED, NO_COPIES = "in turn", "repeated", "no copies"
 
@@ -119,14 +119,14 @@ class BenchReport:
         """One line per way, task and batch size. A process's own figures are repeated on each of its lines;
         the machine, the options and the definitions are in the JSON only."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        write = row_writer(text)
         process = ("file_bytes", "load_ms", "load_memory_bytes", "run_memory_bytes", "gpu_memory_bytes")
         timed = tuple(Timing.__dataclass_fields__)
         switching = ("switch_p50_ms", "switch_p99_ms", "backend", "cuda_graph")
-        writer.writerow(("way", "task", "provider", "batch", *timed, *process, *switching, "how"))
+        write(("way", "task", "provider", "batch", *timed, *process, *switching, "how"))
         for measured, row in self.rows():
             switch = measured.switch
-            writer.writerow(
+            write(
                 [
                     *(measured.way, row.task, measured.providers[row.task], row.batch),
                     *(getattr(row.timing, name) for name in timed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +9,7 @@ from typing import IO, Any
 from packnet_deploy.errors import UsageError, missing_package
 from packnet_deploy.predict.evaluation import Evaluation
 from packnet_deploy.predict.predictor import Answer
+from packnet_deploy.reports.sheet import row_writer
 
 PICTURES = (".svg", ".png", ".pdf")
 MOST_NAMED = 40  # classes whose names stand beside the picture
@@ -17,12 +17,12 @@ MOST_NAMED = 40  # classes whose names stand beside the picture
 
 def answers_to_csv(answers: Iterable[Answer], file: IO[str]) -> None:
     """A row for every class named: image, task, rank from 1, class, probability."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("image", "task", "rank", "class", "probability"))
+    write = row_writer(file)
+    write(("image", "task", "rank", "class", "probability"))
     for answer in answers:
         for prediction in answer.predictions:
             for rank, guess in enumerate(prediction.guesses, start=1):
-                writer.writerow((answer.image, prediction.task, rank, guess.name, f"{guess.probability:.6g}"))
+                write((answer.image, prediction.task, rank, guess.name, f"{guess.probability:.6g}"))
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
@@ -107,6 +107,7 @@ def _draw_confusion(found: Evaluation, path: Path) -> None:
 
 def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
+        write = row_writer(file)
+        write(head)
+        for row in rows:
+            write(row)

@@ -5,6 +5,7 @@ What they say is the business of who writes them.
     blocks.py     pages, sections, tables, texts and pictures
     html.py       one page that needs nothing else
     markdown.py   the same as Markdown, its pictures beside it
+    sheet.py      rows as CSV
     drawing.py    colours, and figures that are the same for the same data
 """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
-from html import escape
 
+from packnet_deploy.errors import printable
 from packnet_deploy.reports.blocks import Block, Cell, Page, Picture, Row, Section, Table, Text
 
 _STYLE = """
@@ -39,6 +40,11 @@ td small.paper { color: var(--paper); }
 figure { margin: 1.8rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; color: var(--soft); max-width: 46rem; }
 """
+
+
+def escape(text: str) -> str:
+    """What a text says as letters, whatever it says: no markup, no other direction."""
+    return html.escape(printable(text))
 
 
 def html_page(page: Page) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, UsageError, printable
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
 from packnet_deploy.runners.exported import Selectable, selectable
@@ -187,7 +187,7 @@ class OnnxRunner:
         what = "all tasks" if len(on_cpu) == len(self.tasks) else ", ".join(on_cpu)
         note = f"device {self._device}: on the CPU: {what}; {why_no_cuda()}"
         self.notes.append(note)
-        log.warning(note)
+        log.warning("%s", printable(note))
 
 
 def start_runtime(device: str = "cpu") -> None:

@@ -15,8 +15,12 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
+from packnet_deploy.cli.app import COMMANDS
 from packnet_deploy.errors import printable, reason
+from packnet_deploy.export.api import export_task
+from packnet_deploy.pack import Pack
 
 EVIL = "\x1b]0;owned\x07\x9b31m\u202ekcab\u2028\nforged: all is well\r\x1b[2J"
 RUN = "import json, sys; from packnet_deploy.cli.app import run; [run(line) for line in json.load(open(sys.argv[1]))]"
@@ -74,6 +78,16 @@ def model(path: Path) -> None:
     onnx.save(made, path)
 
 
+def evil_export(pack: Path, path: Path) -> None:
+    """An export that runs, with hostile names for its task and its classes."""
+    export_task(Pack.open(pack), "shapes", path)
+    made = onnx.load(path)
+    said = {entry.key: entry.value for entry in made.metadata_props}
+    classes = [f"{EVIL}{number}" for number, _ in enumerate(json.loads(said["classes"]))]
+    helper.set_model_props(made, {**said, "task": EVIL, "classes": json.dumps(classes)})
+    onnx.save(made, path)
+
+
 @pytest.mark.slow
 def test_nothing_commands_the_terminal(golden: Path, tmp_path: Path) -> None:
     pack = Path(shutil.copytree(golden, tmp_path / f"{EVIL}.pack"))
@@ -84,32 +98,50 @@ def test_nothing_commands_the_terminal(golden: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes((8).to_bytes(8, "little") + b'{"\x1b[2J"')
     (tmp_path / EVIL).mkdir()
+    exported = tmp_path / "exported.onnx"
+    evil_export(pack, exported)
+    images = tmp_path / "images"
+    for split in ("train", "test"):
+        for name in ("=HYPERLINK(1)", EVIL):
+            (images / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(images / split / name / f"{EVIL}.png")
+            (images / split / name / f"{EVIL}-bad.png").write_bytes(b"no image")
     (pack / "deltas" / f"{EVIL}").touch()
     here = ["--pack", str(pack)]
-    output = shown(
-        [
-            *(["inspect", str(path), *json_] for path in (pack, file, delta, damaged) for json_ in ([], ["--json"])),
-            ["inspect", f"missing{EVIL}"],
-            ["verify", str(pack)],
-            ["export", *here, "--task", EVIL],
-            ["export", *here, "--task", "shapes", "-o", str(tmp_path / EVIL / EVIL / "x.onnx")],
-            ["eval", *here, "--task", "shapes", "--data", str(tmp_path / EVIL)],
-            ["delta", "apply", str(delta), *here],
-            ["bench", str(file)],
-            ["report", str(tmp_path / EVIL)],
-            ["train", f"{EVIL}.toml"],
-            ["experiment", f"{EVIL}.toml"],
-            ["build", *here, "--backend", EVIL],
-            ["predict", *here, "--task", "shapes", str(tmp_path / f"{EVIL}.png")],
-            [EVIL],
-        ],
-        tmp_path,
-    )
+    commands = [
+        *(["inspect", str(path), *json_] for path in (pack, file, delta, damaged) for json_ in ([], ["--json"])),
+        ["inspect", f"missing{EVIL}"],
+        ["verify", str(pack)],
+        ["export", *here, "--task", EVIL],
+        ["export", *here, "--task", "shapes", "-o", str(tmp_path / EVIL / EVIL / "x.onnx")],
+        ["eval", *here, "--task", "shapes", "--data", str(tmp_path / EVIL)],
+        ["eval", *here, "--task", "shapes", "--data", str(images), "--skip-bad-images"],
+        ["eval", "--onnx", str(exported), "--task", EVIL, "--data", str(images), "--skip-bad-images"],
+        *(
+            ["predict", *source, str(images), *form]
+            for source in (["shapes", *here], ["--all", "--onnx", str(exported)])
+            for form in ([], ["--json"], ["--csv"])
+        ),
+        ["bench", str(exported), "--seconds", "0.01"],
+        ["delta", "extract", "--task", EVIL, *here, "-o", str(tmp_path / EVIL / "x")],
+        ["demo", EVIL],
+        ["doctor", EVIL],
+        ["delta", "apply", str(delta), *here],
+        ["bench", str(file)],
+        ["report", str(tmp_path / EVIL)],
+        ["train", f"{EVIL}.toml"],
+        ["experiment", f"{EVIL}.toml"],
+        ["build", *here, "--backend", EVIL],
+        ["predict", *here, "--task", "shapes", str(tmp_path / f"{EVIL}.png")],
+        [EVIL],
+    ]
+    output = shown(commands, tmp_path)
     assert "owned" in output
     assert "forged" in output
     for command in ("\x1b]", "\x07", "\x9b", "\u202e", "\u2028", "\x1b[2J"):
         assert command not in output
     assert not [line for line in output.splitlines() if line.startswith("forged")]
+    assert {line[0] for line in commands} >= set(COMMANDS)
 
 
 def test_sigterm_ends_in_order(golden: Path, tmp_path: Path) -> None:

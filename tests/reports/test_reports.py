@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
+import pytest
+
+from packnet_deploy.errors import printable
 from packnet_deploy.reports.blocks import Cell, Head, Page, Picture, Row, Section, Table, Text
 from packnet_deploy.reports.html import html_page
 from packnet_deploy.reports.markdown import figure_file, markdown_text
+from packnet_deploy.reports.sheet import row_writer
 
 
 def test_texts_cannot_break_the_page() -> None:
@@ -13,7 +20,38 @@ def test_texts_cannot_break_the_page() -> None:
     page = html_page(Page(hostile, (made,), (Text(hostile),)))
     assert "<script>" not in page
     assert "<code>code</code>" in page
-    assert "\\| `code`" in markdown_text(Page(hostile, (made,)))
+    text = markdown_text(Page(hostile, (made,), (Text(hostile),)))
+    assert "<script>" not in text
+    assert '&lt;script&gt;alert("x")&lt;/script&gt; \\| \\`code\\`' in text
+    assert '&lt;script&gt;alert("x")&lt;/script&gt; \\| `code`' in text
+
+
+@pytest.mark.parametrize("hostile", ["a\n# forged", "a\u2028b", "\u202ekcab", "\x1b[2J"])
+def test_texts_are_one_line_in_one_direction(hostile: str) -> None:
+    made = Section("name", hostile, (Text(hostile), Table(hostile, "task", (), (Row(hostile, (Cell(hostile),)),))))
+    page = Page("T", (made,), (Text(hostile), Text(hostile, warning=True)))
+    for written in (html_page(page), markdown_text(page)):
+        assert hostile not in written
+        assert printable(hostile) in written.replace("\\\\", "\\").replace("\\[", "[")
+
+
+def test_a_link_is_letters() -> None:
+    link = "[click](javascript:alert(1)) ![](https://tracker/x.png)"
+    made = Section(
+        "name", "s", (Text(link), Table("", link, (Head(link),), (Row(link, (Cell(link, link, link),)),), link))
+    )
+    text = markdown_text(Page("T", (made,)))
+    assert text.count("click") == 8
+    assert text.count(r"\[click\](") == 8
+
+
+def test_a_text_is_no_formula_in_a_sheet() -> None:
+    texts = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "\uff1d1", "a,b\nforged", "\x1b[2J", "1e-3", "rose"]
+    file = io.StringIO()
+    row_writer(file)([*texts, -1.5, 3, None])
+    (row,) = csv.reader(io.StringIO(file.getvalue()))
+    escaped = ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(A1)", "\\u0009=1", "'\uff1d1", "a,b\\u000aforged", "\\u001b[2J"]
+    assert row == [*escaped, "1e-3", "rose", "-1.5", "3", ""]
 
 
 def test_a_section_with_the_pages_title_has_no_second_heading() -> None:
