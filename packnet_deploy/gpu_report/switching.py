@@ -14,8 +14,8 @@ import numpy.typing as npt
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS, Precision
 from packnet_deploy.gpu_report.section import Cell, Section, row
-from packnet_deploy.trt.device import Device
-from packnet_deploy.trt.difference import OrderedBank, order_by_owner, switch_in_place, traffic
+from packnet_deploy.trt.device import Device, Owners
+from packnet_deploy.trt.difference import order_by_owner, switch_in_place, traffic
 from packnet_deploy.trt.gpu import answer, expect_gpu
 
 COUNT = 1 << 26  # weights; twice the memory of any GPU's cache, even in half precision
@@ -70,11 +70,14 @@ def measure_switch(
     addresses = [_put(device, array, where) for array in (bank.values, bank.masks, bank.before)]
     out = device.allocate(count * size)
 
+    masks, before = addresses[1] + bank.masks[0].nbytes, addresses[2] + bank.before[0].nbytes
+    second = Owners(masks, before, bank.tiles, 1, 0, count, size)  # the task's own row alone
+
     def up() -> None:
-        device.write_owners(out, addresses[0], *_rows(bank, addresses), 0, count, size)
+        device.write_owners(out, addresses[0], second)
 
     def down() -> None:
-        device.clear_owners(out, *_rows(bank, addresses), 0, count, size)
+        device.clear_owners(out, second)
 
     got, expected = np.empty_like(values), np.zeros_like(values)
     equal = True
@@ -93,11 +96,6 @@ def measure_switch(
     moved = min(bank.values.nbytes, count * size)
     copy_rate = 2 * moved / seconds_each(device, lambda: copy(device, out, addresses[0], moved)) / 1e9
     return "yes" if equal else "NO", *rates, copy_rate, rates[0] / copy_rate
-
-
-def _rows(bank: OrderedBank, addresses: list[int]) -> tuple[int, int, int, int]:
-    """The table of the second task's row alone."""
-    return addresses[1] + bank.masks[0].nbytes, addresses[2] + bank.before[0].nbytes, bank.tiles, 1
 
 
 def _put(device: Any, array: npt.NDArray[Any], where: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.trt.bank import EngineBank
-from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.device import Device, Owners
 from packnet_deploy.trt.difference import TILE, difference, order_by_owner
 from packnet_deploy.trt.layout import flat_bank, layout_of, own_weights
 from packnet_deploy.trt.placement import Placement
@@ -54,16 +54,16 @@ class PlacedBank:
         """
         between = difference(source, target)
         last = self.layout.banked if last is None else last
-        owners, itemsize = between.last - between.first, self.layout.dtype.itemsize
-        if not owners or first == last:
+        count = between.last - between.first
+        if not count or first == last:
             return
         masks = self._masks + between.first * self._tiles * (TILE // 8)
         before = self._before + between.first * (self._tiles + 1) * 4
-        table = (masks, before, self._tiles, owners, first, last, itemsize)
+        owners = Owners(masks, before, self._tiles, count, first, last, self.layout.dtype.itemsize)
         if between.up:
-            device.write_owners(out, self._values, *table)
+            device.write_owners(out, self._values, owners)
         else:
-            device.clear_owners(out, *table)
+            device.clear_owners(out, owners)
 
     def bring_own(self, device: Device, out: int, task: int, first: int, count: int) -> None:
         """Enqueue a copy to ``out`` of ``count`` weights that ``task`` brings whole, from position ``first`` on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,32 @@ BLOCK = 256  # threads
 
 Bytes = npt.NDArray[np.uint8]
 _POINTER, _U64, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
+
+
+@dataclass(frozen=True)
+class Owners:
+    """What one launch of a switching kernel works on: some owners' weights of an ordered bank, within bounds.
+
+    Attributes:
+        masks, before: addresses of the lowest owner's rows (``OrderedBank``).
+        tiles: of the whole bank.
+        count: of the owners.
+        first, last: the positions from which and before which weights are written.
+        itemsize: bytes of a weight.
+    """
+
+    masks: int
+    before: int
+    tiles: int
+    count: int
+    first: int
+    last: int
+    itemsize: int
+
+    @property
+    def blocks(self) -> int:
+        """Tiles within the bounds, for each owner."""
+        return -(-self.last // TILE) - self.first // TILE
 
 
 class Device:
@@ -123,35 +150,14 @@ class Device:
             for name in KERNELS:
                 self._kernels[name] = answer(self._cuda.cuModuleGetFunction(self._module, name.encode()))
 
-    def write_owners(
-        self,
-        out: int,
-        values: int,
-        masks: int,
-        before: int,
-        tiles: int,
-        owners: int,
-        first: int,
-        last: int,
-        itemsize: int,
-    ) -> None:
-        """Write the values of ``owners`` owners at positions ``first`` to ``last``, the first of which lies at ``out``.
+    def write_owners(self, out: int, values: int, owners: Owners) -> None:
+        """Write the values of ``owners``, that at position ``first`` to ``out``; ``values`` has the whole bank's."""
+        addresses = [(_POINTER, out), (_POINTER, values)]
+        self._launch(WRITE[owners.itemsize], owners, addresses)
 
-        Args:
-            masks, before: of the lowest of them (``OrderedBank``).
-            tiles: of the whole bank.
-        """
-        arguments = [(_POINTER, out), (_POINTER, values), (_POINTER, masks), (_POINTER, before), (_U32, tiles)]
-        arguments += [(_U64, first), (_U64, last)]
-        self._launch(WRITE[itemsize], -(-last // TILE) - first // TILE, owners, arguments)
-
-    def clear_owners(
-        self, out: int, masks: int, before: int, tiles: int, owners: int, first: int, last: int, itemsize: int
-    ) -> None:
+    def clear_owners(self, out: int, owners: Owners) -> None:
         """The same with zeros."""
-        arguments = [(_POINTER, out), (_POINTER, masks), (_POINTER, before), (_U32, tiles)]
-        arguments += [(_U64, first), (_U64, last)]
-        self._launch(CLEAR[itemsize], -(-last // TILE) - first // TILE, owners, arguments)
+        self._launch(CLEAR[owners.itemsize], owners, [(_POINTER, out)])
 
     def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
         """What ``enqueue`` enqueues, as a CUDA graph for ``replay``; none of it runs yet.
@@ -230,10 +236,13 @@ class Device:
         code, free, _ = self._cuda.cuMemGetInfo()
         return int(answer((code, free)))
 
-    def _launch(self, kernel: str, x: int, y: int, arguments: list[tuple[Any, int]]) -> None:
-        types, values = zip(*arguments, strict=True)
+    def _launch(self, kernel: str, owners: Owners, addresses: list[tuple[Any, int]]) -> None:
+        table = [(_POINTER, owners.masks), (_POINTER, owners.before), (_U32, owners.tiles)]
+        bounds = [(_U64, owners.first), (_U64, owners.last)]
+        types, values = zip(*addresses, *table, *bounds, strict=True)
+        blocks = (owners.blocks, owners.count, 1)
         answer(
-            self._cuda.cuLaunchKernel(self._kernels[kernel], x, y, 1, BLOCK, 1, 1, 0, self._stream, (values, types), 0)
+            self._cuda.cuLaunchKernel(self._kernels[kernel], *blocks, BLOCK, 1, 1, 0, self._stream, (values, types), 0)
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.trt import engine as engine_module
-from packnet_deploy.trt.device import Device
+from packnet_deploy.trt.device import Device, Owners
 from packnet_deploy.trt.difference import order_by_owner
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.gpu import expect_gpu
@@ -70,13 +70,13 @@ def kernels(folder: Path) -> None:
         parts.append(device.address_of(memory))
     out, there, got = device.allocate(18000), device.allocate(18000), np.empty(9000, np.float16)
     device.clear(out, 18000)
-    device.write_owners(out, *parts, bank.tiles, 2, 0, 9000, 2)
+    device.write_owners(out, parts[0], Owners(*parts[1:], bank.tiles, 2, 0, 9000, 2))
     device.copy(there, out, 18000)
     device.download(got, there)
     device.synchronise()
     np.testing.assert_array_equal(got, np.where(ranks < 2, values, 0))
     masks, before = parts[1] + bank.masks[0].nbytes, parts[2] + bank.before[0].nbytes
-    device.clear_owners(out, masks, before, bank.tiles, 1, 0, 9000, 2)
+    device.clear_owners(out, Owners(masks, before, bank.tiles, 1, 0, 9000, 2))
     device.download(got, out)
     device.synchronise()
     np.testing.assert_array_equal(got, np.where(ranks < 1, values, 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packnet_deploy.trt.difference import TILE
+from packnet_deploy.trt.device import Owners
 from packnet_deploy.trt.kernel import kernel_source
 
 
@@ -35,31 +35,18 @@ class HostKernels:
         build(folder, Path(__file__).parent / "kernels_on_host.cpp", library)
         self._library = ctypes.CDLL(str(library))
 
-    def write(
-        self,
-        out: int,
-        values: int,
-        masks: int,
-        before: int,
-        tiles: int,
-        owners: int,
-        first: int,
-        last: int,
-        itemsize: int,
-    ) -> None:
-        self._owners(f"write_{8 * itemsize}", (out, values, masks, before), tiles, owners, first, last)
+    def write(self, out: int, values: int, owners: Owners) -> None:
+        self._launch(f"write_{8 * owners.itemsize}", (out, values), owners)
 
-    def clear(
-        self, out: int, masks: int, before: int, tiles: int, owners: int, first: int, last: int, itemsize: int
-    ) -> None:
-        self._owners(f"clear_{8 * itemsize}", (out, masks, before), tiles, owners, first, last)
+    def clear(self, out: int, owners: Owners) -> None:
+        self._launch(f"clear_{8 * owners.itemsize}", (out,), owners)
 
-    def _owners(self, name: str, addresses: tuple[int, ...], tiles: int, owners: int, first: int, last: int) -> None:
+    def _launch(self, name: str, addresses: tuple[int, ...], owners: Owners) -> None:
         getattr(self._library, name)(
-            ctypes.c_uint(-(-last // TILE) - first // TILE),
-            ctypes.c_uint(owners),
-            *map(ctypes.c_void_p, addresses),
-            ctypes.c_uint(tiles),
-            ctypes.c_uint64(first),
-            ctypes.c_uint64(last),
+            ctypes.c_uint(owners.blocks),
+            ctypes.c_uint(owners.count),
+            *map(ctypes.c_void_p, (*addresses, owners.masks, owners.before)),
+            ctypes.c_uint(owners.tiles),
+            ctypes.c_uint64(owners.first),
+            ctypes.c_uint64(owners.last),
         )

@@ -22,6 +22,7 @@ import onnxruntime
 from host_kernels import HostKernels
 
 from packnet_deploy.errors import EnvironmentFault
+from packnet_deploy.trt.device import Owners
 from packnet_deploy.trt.difference import TILE
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.sidecar import Gpu
@@ -115,44 +116,30 @@ class StandInDevice:
     def clear(self, address: int, size: int) -> None:
         self.enqueue(f"clear {size}", lambda: at(address, size, BYTE).fill(0))
 
-    def write_owners(
-        self,
-        out: int,
-        values: int,
-        masks: int,
-        before: int,
-        tiles: int,
-        owners: int,
-        first: int,
-        last: int,
-        itemsize: int,
-    ) -> None:
-        table = (masks, before, tiles, owners, first, last, itemsize)
-
+    def write_owners(self, out: int, values: int, owners: Owners) -> None:
         def work() -> None:
             if self.kernels is not None:
-                return self.kernels.write(out, values, *table)
-            target, bits = at(out, last - first, np.dtype(f"u{itemsize}")), np.dtype(f"u{itemsize}")
-            for owner in range(owners):
-                mine = np.flatnonzero(owned(masks, tiles, owner))
-                start = at(before, owners * (tiles + 1), COUNT)[owner * (tiles + 1)]
-                theirs = at(values + int(start) * itemsize, mine.size, bits)
-                here = (mine >= first) & (mine < last)
-                target[mine[here] - first] = theirs[here]
+                return self.kernels.write(out, values, owners)
+            bits = np.dtype(f"u{owners.itemsize}")
+            target = at(out, owners.last - owners.first, bits)
+            rows = at(owners.before, owners.count * (owners.tiles + 1), COUNT).reshape(owners.count, -1)
+            for row in range(owners.count):
+                mine = np.flatnonzero(owned(owners, row))
+                theirs = at(values + int(rows[row, 0]) * owners.itemsize, mine.size, bits)
+                here = (mine >= owners.first) & (mine < owners.last)
+                target[mine[here] - owners.first] = theirs[here]
 
-        self.enqueue(f"write {owners}", work)
+        self.enqueue(f"write {owners.count}", work)
 
-    def clear_owners(
-        self, out: int, masks: int, before: int, tiles: int, owners: int, first: int, last: int, itemsize: int
-    ) -> None:
+    def clear_owners(self, out: int, owners: Owners) -> None:
         def work() -> None:
             if self.kernels is not None:
-                return self.kernels.clear(out, masks, before, tiles, owners, first, last, itemsize)
-            target = at(out, last - first, np.dtype(f"u{itemsize}"))
-            for owner in range(owners):
-                target[owned(masks, tiles, owner)[first:last]] = 0
+                return self.kernels.clear(out, owners)
+            target = at(out, owners.last - owners.first, np.dtype(f"u{owners.itemsize}"))
+            for row in range(owners.count):
+                target[owned(owners, row)[owners.first : owners.last]] = 0
 
-        self.enqueue(f"clear owners {owners}", work)
+        self.enqueue(f"clear owners {owners.count}", work)
 
     def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
         self.log.append("capture" if stale is None else "capture again")
@@ -194,10 +181,10 @@ class StandInDevice:
 BYTE, COUNT = np.dtype(np.uint8), np.dtype(np.uint32)
 
 
-def owned(masks: int, tiles: int, owner: int) -> np.ndarray:
+def owned(owners: Owners, row: int) -> np.ndarray:
     """One owner's mask, a bool for each position."""
-    mask = at(masks + owner * tiles * TILE // 8, tiles * TILE // 8, BYTE)
-    return np.unpackbits(mask, bitorder="little").view(np.bool_)
+    size = owners.tiles * TILE // 8
+    return np.unpackbits(at(owners.masks + row * size, size, BYTE), bitorder="little").view(np.bool_)
 
 
 class StandInDataType(enum.Enum):

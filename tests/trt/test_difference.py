@@ -14,6 +14,7 @@ from host_kernels import HostKernels
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.trt import difference as module
+from packnet_deploy.trt.device import Owners
 from packnet_deploy.trt.difference import (
     TILE,
     WORDS,
@@ -49,11 +50,11 @@ def on_host(host: HostKernels, out: np.ndarray, bank: OrderedBank, source: int, 
     first, last = span or (0, out.size)
     rows = slice(between.first, between.last)
     masks, before = bank.masks[rows], bank.before[rows]
-    table = (masks.ctypes.data, before.ctypes.data, bank.tiles, len(masks), first, last, itemsize)
+    owners = Owners(masks.ctypes.data, before.ctypes.data, bank.tiles, len(masks), first, last, itemsize)
     if between.up:
-        host.write(out.ctypes.data, bank.values.ctypes.data, *table)
+        host.write(out.ctypes.data, bank.values.ctypes.data, owners)
     else:
-        host.clear(out.ctypes.data, *table)
+        host.clear(out.ctypes.data, owners)
 
 
 @pytest.mark.parametrize("size", SIZES)
