@@ -15,7 +15,7 @@ from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.memory import gpu_bytes_used
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.runners.contract import Runner
+from packnet_deploy.runners.contract import Runner, device_of
 from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
 from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.runner import TensorrtRunner
@@ -63,7 +63,7 @@ def start(job: Job) -> None:
         _start_torch(job)
     else:
         load_flavour(job.backend)
-        gpu_bytes_used()
+        gpu_bytes_used(device_of(job.options.device)[1])
 
 
 def opened(job: Job) -> AbstractContextManager[Held]:
@@ -89,7 +89,8 @@ def _onnxruntime(job: Job) -> Iterator[Held]:
 def _tensorrt(job: Job) -> Iterator[Held]:
     paths = {task: Path(path) for task, path in job.models.items()}
     plan = paths if job.way == "together" else next(iter(paths.values()))
-    with TensorrtRunner(plan, Path(job.pack), cuda_graph=job.cuda_graph) as runner:
+    gpu = f"cuda:{device_of(job.options.device)[1]}"
+    with TensorrtRunner(plan, Path(job.pack), cuda_graph=job.cuda_graph, device=gpu) as runner:
         sidecars = {task: runner.engine(task).sidecar for task in paths}
         most = min(sidecar.batch.most for sidecar in sidecars.values())
         notes = []

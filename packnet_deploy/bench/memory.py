@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from packnet_deploy.trt.gpu import FIRST, answer, find_gpu
+from packnet_deploy.trt.gpu import answer, find_gpu, make_current
 
 PROC = Path("/proc/self")
 MEMINFO = Path("/proc/meminfo")
@@ -58,36 +56,28 @@ def available_bytes(meminfo: Path = MEMINFO) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def gpu_bytes_used() -> int | None:
-    """Bytes of the first GPU's memory in use, whoever uses them, as CUDA's driver counts; None where there is none.
+def gpu_bytes_used(index: int = 0) -> int | None:
+    """Bytes of a GPU's memory in use, whoever uses them, as CUDA's driver counts; None where there is none.
 
     Starts CUDA in this process: the first call takes the memory of a CUDA context, later ones take nothing.
     """
-    found = _gpu_bytes()
+    found = _gpu_bytes(index)
     return None if found is None else found[1] - found[0]
 
 
-def spare_gpu_bytes() -> int | None:
-    """What is free of the first GPU's memory; None where there is none."""
-    found = _gpu_bytes()
+def spare_gpu_bytes(index: int = 0) -> int | None:
+    """What is free of a GPU's memory; None where there is none."""
+    found = _gpu_bytes(index)
     return None if found is None else found[0]
 
 
-def _gpu_bytes() -> tuple[int, int] | None:
+def _gpu_bytes(index: int) -> tuple[int, int] | None:
     """Bytes free, and bytes in all."""
-    if find_gpu() is None:
+    if find_gpu(index) is None:
         return None
     from cuda.bindings import driver
 
-    answer(driver.cuCtxSetCurrent(_primary_context()))
+    make_current(index)
     code, free, total = driver.cuMemGetInfo()
     answer((code,))
     return int(free), int(total)
-
-
-@cache
-def _primary_context() -> Any:
-    """The context that ONNX Runtime, TensorRT and PyTorch share, kept until this process ends."""
-    from cuda.bindings import driver
-
-    return answer(driver.cuDevicePrimaryCtxRetain(answer(driver.cuDeviceGet(FIRST))))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.options import PRECISION_NAMES
+from packnet_deploy.runners.contract import device_of
 from packnet_deploy.trt.flavour import FLAVOURS
 from packnet_deploy.trt.options import SWITCHES
 
@@ -31,7 +32,7 @@ class BenchOptions:
         default=None, metadata={"help": "threads of each session (default: ONNX Runtime's own choice)"}
     )
     device: str = field(
-        default="auto", metadata={"help": "where onnxruntime and torch run: auto, cpu or cuda; TensorRT takes the GPU"}
+        default="auto", metadata={"help": "auto, cpu, cuda or cuda:N; TensorRT takes the first GPU but for cuda:N"}
     )
     seed: int = field(default=0, metadata={"help": "seed of the random images"})
     backends: tuple[str, ...] = field(
@@ -58,5 +59,6 @@ class BenchOptions:
             if odd := [value for value in values if value not in known] or ([] if values else ["nothing"]):
                 raise UsageError(f"{name}: expected some of {', '.join(known)}, got {odd[0]!r}")
             object.__setattr__(self, name, values)
+        device_of(self.device)  # or it is none
         if self.precision not in PRECISION_NAMES:
             raise UsageError(f"precision: expected one of {', '.join(PRECISION_NAMES)}, got {self.precision!r}")

@@ -17,9 +17,10 @@ from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
+from packnet_deploy.runners.contract import device_of
 from packnet_deploy.runners.exported import tasks_in
 from packnet_deploy.runners.rehearsal import rehearse
-from packnet_deploy.trt.build import build_plan
+from packnet_deploy.trt.build import build_plan, build_plans
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS
 from packnet_deploy.trt.flavour import FLAVOURS, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
@@ -86,7 +87,7 @@ def jobs_of_plans(plans: Sequence[Path], pack: Pack, tasks: Sequence[str], optio
     for backend, _ in ways:
         load_flavour(backend)
     if ways:
-        expect_gpu("measuring an engine")
+        expect_gpu("measuring an engine", device_of(options.device)[1])
     jobs = []
     for (backend, switch), found in ways.items():
         if missing := [task for task in tasks if task not in found]:
@@ -124,7 +125,7 @@ def jobs_of_pack(pack: Pack, names: Sequence[str], folder: Path, options: BenchO
     for backend in options.backends:
         if backend in FLAVOURS:
             load_flavour(backend)
-            expect_gpu(f"backend {backend}: measuring an engine")
+            expect_gpu(f"backend {backend}: measuring an engine", device_of(options.device)[1])
         elif backend == TORCH:
             _expect_torch(pack)
     jobs: tuple[Job, ...] = ()
@@ -170,12 +171,16 @@ def _built(pack: Pack, names: Sequence[str], folder: Path, backend: str, options
             backend=backend,
             switch=switch,
             precision=options.precision,
+            device=f"cuda:{device_of(options.device)[1]}",
             opt_batch=min(options.batch_sizes),
             max_batch=max(options.batch_sizes),
         )
-        for name in names if switch == "none" else (None,):
-            path = folder / f"{backend}-{switch}{f'-{name}' if name else ''}.plan"
-            plans.append(build_plan(pack, path, build, name).plan)
+        path = folder / f"{backend}-{switch}.plan"
+        if switch == "none":
+            each = {name: path.with_stem(f"{path.stem}-{name}") for name in names}
+            plans += [report.plan for report in build_plans(pack, each, build)]
+        else:
+            plans.append(build_plan(pack, path, build).plan)
     return plans
 
 

@@ -21,7 +21,7 @@ from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.report import NO_COPIES, REPEATED, Latency, Measurement
 from packnet_deploy.bench.timing import Timing, summarise, time_in_turn
 from packnet_deploy.errors import UsageError
-from packnet_deploy.runners.contract import Float32Array
+from packnet_deploy.runners.contract import Float32Array, device_of
 from packnet_deploy.trt.flavour import FLAVOURS
 
 Images = dict[str, Float32Array]
@@ -31,10 +31,11 @@ CHUNK = 1 << 20  # bytes
 def measure(job: Job) -> Measurement:
     """Do the job in this process. Memory is honest only where nothing was loaded before."""
     options = job.options
-    on_gpu = job.backend in FLAVOURS or options.device != "cpu"
+    kind, index = device_of(options.device)
+    used = partial(gpu_bytes_used, index) if job.backend in FLAVOURS or kind != "cpu" else lambda: None
     start(job)
     file_bytes = _read_through(job.files)
-    gpu_before, before = gpu_bytes_used() if on_gpu else None, resident_bytes()
+    gpu_before, before = used(), resident_bytes()
     begin = time.perf_counter()
     with opened(job) as held:
         load_ms = 1e3 * (time.perf_counter() - begin)
@@ -55,7 +56,7 @@ def measure(job: Job) -> Measurement:
             latencies=tuple(latencies),
             switch_ms=switch_ms,
             switch=switch,
-            gpu_memory_bytes=_growth(gpu_before, gpu_bytes_used() if on_gpu else None),
+            gpu_memory_bytes=_growth(gpu_before, used()),
             backend=job.backend,
             cuda_graph=job.cuda_graph,
         )

@@ -29,7 +29,7 @@ class Answering(NamedTuple):
 def answering_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags; ``Answering`` takes their values."""
     for decorate in (
-        click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda; a plan runs on its GPU."),
+        click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda or cuda:N. A plan: the GPU."),
         click.option(
             "--plan", type=click.Path(path_type=Path), help="A TensorRT plan answers, with the pack's weights."
         ),
@@ -55,7 +55,7 @@ def open_answering(given: Answering, tasks: Sequence[str] | None) -> Predictor:
         return load(given.onnx, tasks=tasks, device=given.device)
     pack = open_chosen(given.pack).path
     if given.plan is not None:
-        return load(given.plan, pack=pack, tasks=tasks)
+        return load(given.plan, pack=pack, tasks=tasks, device=given.device)
     return load(pack, tasks=tasks, device=given.device)
 
 

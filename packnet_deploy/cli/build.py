@@ -72,7 +72,7 @@ def _build(
 ) -> list[BuildReport]:
     from packnet_deploy.cli.show import console
     from packnet_deploy.errors import UsageError
-    from packnet_deploy.trt.build import build_plan
+    from packnet_deploy.trt.build import build_plan, build_plans
 
     with _bar(console()) as bar:
         if options.switch != "none":
@@ -84,8 +84,7 @@ def _build(
         if all_tasks or len(names) > 1:
             folder = output or Path()
             folder.mkdir(parents=True, exist_ok=True)
-            with pack.opened() as opened:
-                return [build_plan(opened, folder / f"{name}.plan", options, name, bar) for name in names]
+            return build_plans(pack, {name: folder / f"{name}.plan" for name in names}, options, bar)
         return [build_plan(pack, output or Path(f"{names[0]}.plan"), options, names[0], bar)]
 
 

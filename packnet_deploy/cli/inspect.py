@@ -24,8 +24,9 @@ PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new
     is_flag=True,
     help="Of a pack: every layer by itself. Of a plan, on a GPU that it fits: its layers and their kernels.",
 )
+@click.option("--device", default="cuda", show_default=True, help="That GPU: cuda, the first, or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def command(path: Path, layers: bool, as_json: bool) -> None:
+def command(path: Path, layers: bool, device: str, as_json: bool) -> None:
     """Show what a pack, an ONNX file or a TensorRT plan holds.
 
     Also a task delta outside a pack.
@@ -33,7 +34,7 @@ def command(path: Path, layers: bool, as_json: bool) -> None:
     """
     description = describe(path)
     if layers and description["kind"] != "pack":
-        description = _with_layers(path, description)
+        description = _with_layers(path, description, device)
     if as_json:
         say_text(json.dumps(description, indent=2, ensure_ascii=False))
     elif description["kind"] == "pack":
@@ -70,13 +71,15 @@ def describe(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({why})") from error
 
 
-def _with_layers(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+def _with_layers(path: Path, description: dict[str, Any], device: str) -> dict[str, Any]:
     from packnet_deploy.errors import UsageError
     from packnet_deploy.trt.loader import layers_of_plan
 
     if description["kind"] != "plan":
         raise UsageError(f"--layers: expected a pack or a plan, got a {description['kind']}: {path}")
-    return description | {"layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers_of_plan(path)]}
+    return description | {
+        "layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers_of_plan(path, device)]
+    }
 
 
 def _describe_pack(path: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Check an engine on the GPU here instead: switch it to every task, compare its logits with the pack's.",
 )
+@click.option("--device", default="cuda", show_default=True, help="With --plan, the GPU: cuda, the first, or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def command(
@@ -54,6 +55,7 @@ def command(
     layout: str,
     precision: str,
     plan: Path | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Check a pack: every hash, the frozen weights, every task's logits in ONNX Runtime.
@@ -75,17 +77,17 @@ def command(
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"--{name.removesuffix('s')}: only a comparison takes it; say --against torch or onnxrt")
     if plan is not None:
-        _check_plan(opened, plan, as_json)
+        _check_plan(opened, plan, device, as_json)
         return
     _check(opened, as_json)
 
 
-def _check_plan(pack: Pack, plan: Path, as_json: bool) -> None:
+def _check_plan(pack: Pack, plan: Path, device: str, as_json: bool) -> None:
     from packnet_deploy.cli.show import console, table
     from packnet_deploy.trt.check import engine_tolerance, target_of, verify_engine
     from packnet_deploy.trt.engine import Engine
 
-    with pack.opened() as opened, Engine.load(plan, opened) as engine:
+    with pack.opened() as opened, Engine.load(plan, opened, device=device) as engine:
         rtol = engine_tolerance(engine.sidecar, opened)
         differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan, rtol)
     if as_json:

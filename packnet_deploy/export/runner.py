@@ -11,9 +11,8 @@ from pathlib import Path
 
 from packnet_deploy.export.api import export_task
 from packnet_deploy.pack.directory import OpenedPack, Pack
-from packnet_deploy.runners.contract import Float32Array, check_task
+from packnet_deploy.runners.contract import Float32Array, check_task, device_of
 from packnet_deploy.runners.onnx import OnnxRunner
-from packnet_deploy.runners.session import check_device
 
 
 class ExportingRunner:
@@ -31,7 +30,7 @@ class ExportingRunner:
     def __init__(
         self, pack: Pack, tasks: tuple[str, ...] | None = None, device: str = "cpu", threads: int | None = None
     ) -> None:
-        check_device(device)
+        device_of(device)  # or it is not one
         self.tasks = tuple(entry.name for entry in pack.tasks) if tasks is None else tasks
         self._pack = pack
         self._device, self._threads = device, threads

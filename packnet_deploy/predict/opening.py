@@ -11,7 +11,7 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, m
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import MANIFEST_FILE
 from packnet_deploy.predict.predictor import Predictor, TaskFacts
-from packnet_deploy.runners.contract import check_task
+from packnet_deploy.runners.contract import check_task, device_of
 
 ENGINES = ONNX, TORCH = ("onnx", "torch")
 
@@ -35,7 +35,8 @@ def load(
         pack: of a plan, the one it was built from, or grown from that.
         tasks: those that will be asked for; all where None. Fewer of a pack are opened faster.
         engine: what runs a pack: ``onnx``, ONNX Runtime, or ``torch``, PyTorch. A plan is TensorRT's, always.
-        device: ``cpu``, ``cuda``, or ``auto`` (CUDA where it starts). A plan runs on the GPU it was built for.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` (CUDA where it starts). A plan runs on the first GPU but for
+            ``cuda:N``.
         threads: of ONNX Runtime or PyTorch; their own choice where None.
 
     Raises:
@@ -61,7 +62,7 @@ def load(
         return _of_exports(path, tasks, device, threads)
     if pack is None:
         raise UsageError(f"{path}: a plan runs with the pack it was built from; say which one: pack=")
-    return _of_plan(path, Path(pack))
+    return _of_plan(path, Path(pack), f"cuda:{device_of(device)[1]}")
 
 
 def _of_pack(pack: Pack, tasks: tuple[str, ...], device: str, threads: int | None) -> Predictor:
@@ -111,12 +112,12 @@ def _of_exports(path: Path, tasks: Sequence[str] | None, device: str, threads: i
         return Predictor(runner, facts, held.pop_all())
 
 
-def _of_plan(plan: Path, pack: Path) -> Predictor:
+def _of_plan(plan: Path, pack: Path, device: str) -> Predictor:
     from packnet_deploy.trt.runner import TensorrtRunner
 
     opened = Pack.open(pack)
     with ExitStack() as held:
-        runner = held.enter_context(TensorrtRunner(plan, pack))
+        runner = held.enter_context(TensorrtRunner(plan, pack, device=device))
         return Predictor(runner, lambda task: _facts(opened, task), held.pop_all())
 
 

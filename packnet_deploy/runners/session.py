@@ -14,21 +14,14 @@ import numpy.typing as npt
 import onnx
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
-from packnet_deploy.runners.contract import IMAGES, Float32Array
+from packnet_deploy.runners.contract import IMAGES, Float32Array, device_of
 from packnet_deploy.runners.exported import expect_allowed, external_tensors
 
 if TYPE_CHECKING:
     import onnxruntime
 
-DEVICES = ("auto", "cpu", "cuda")
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_OPTIONS = {"use_tf32": "0"}  # ONNX Runtime's default rounds the factors of fp32 products to ten bits
-
-
-def check_device(device: str) -> None:
-    """Raises UsageError unless ``device`` is one of ``DEVICES``."""
-    if device not in DEVICES:
-        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
 
 
 def open_session(
@@ -44,7 +37,7 @@ def open_session(
 
     Args:
         model: an ONNX file, or a serialised model without external data.
-        device: ``cpu``, ``cuda``, or ``auto`` (CUDA when ONNX Runtime has it, else the CPU).
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` (CUDA when ONNX Runtime has it, else the CPU).
         threads: intra-op threads; ONNX Runtime's own choice when None.
         lent: initialisers that the session reads where they lie, instead of its own from the file, and that must
             outlive it. Then nothing is computed from initialisers at load, which would copy them, and sessions opened
@@ -57,7 +50,7 @@ def open_session(
     """
     import onnxruntime
 
-    check_device(device)
+    kind, gpu = device_of(device)
     name = str(model) if isinstance(model, Path) else "the graph in memory"
     if not rehearsed:
         expect_allowed(model, name)
@@ -76,17 +69,17 @@ def open_session(
         more["disabled_optimizers"] = ["ConstantFolding"]
     providers: list[Any] = [CPU]
     lacking = ""
-    if device != "cpu" and CUDA in onnxruntime.get_available_providers():
+    if kind != "cpu" and CUDA in onnxruntime.get_available_providers():
         lacking = _load_cuda_libraries()
-        providers.insert(0, (CUDA, CUDA_OPTIONS))
+        providers.insert(0, (CUDA, {**CUDA_OPTIONS, "device_id": str(gpu)}))
     try:
         session = onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, options, providers=providers, **more
         )
     except Exception as error:  # onnxruntime raises a family of pybind exceptions without a common base
         raise ArtefactError(f"{name}: ONNX Runtime {onnxruntime.__version__} refuses it: {reason(error)}") from error
-    if device == "cuda" and CUDA not in session.get_providers():
-        raise EnvironmentFault(f"device cuda: {why_no_cuda(lacking)}; or use --device cpu")
+    if kind == "cuda" and CUDA not in session.get_providers():
+        raise EnvironmentFault(f"device {device}: {why_no_cuda(lacking)}; or use --device cpu")
     return session
 
 

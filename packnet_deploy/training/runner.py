@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, missing_package
-from packnet_deploy.runners.contract import Float32Array, check_images, check_task
-from packnet_deploy.runners.session import DEVICES
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, missing_package
+from packnet_deploy.runners.contract import Float32Array, check_images, check_task, device_of
 
 if TYPE_CHECKING:
     import torch
@@ -124,27 +123,28 @@ class TorchRunner:
 
 
 def start_torch(device: str = "cpu", threads: int | None = None) -> str:
-    """Load PyTorch and start it on ``cpu``, ``cuda``, or ``auto``: CUDA where there is a GPU. Returns which it is.
+    """Load PyTorch and start it on ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: CUDA where there is a GPU. Says which.
 
     Args:
         threads: of each operator on the CPU; PyTorch's own choice when None.
 
     Raises:
-        UsageError: ``device`` is none of the three.
-        EnvironmentFault: there is no PyTorch, or ``cuda`` was asked for and is not to be had.
+        UsageError: ``device`` is none of them.
+        EnvironmentFault: there is no PyTorch, or a GPU was asked for and is not to be had.
     """
     try:
         import torch
     except ImportError as error:
         raise missing_package("torch", "train", "running a task in PyTorch") from error
-    if device not in DEVICES:
-        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
+    kind, gpu = device_of(device)
+    there = torch.cuda.device_count()
+    if kind == "cuda" and gpu >= there:
+        found = f"{there} GPUs" if there else "no GPU"
         raise EnvironmentFault(
-            "device cuda: PyTorch finds no GPU here; use --device cpu, or check the machine with nvidia-smi"
+            f"device {device}: PyTorch finds {found} here; use --device cpu, or check the machine with nvidia-smi"
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    chosen = f"cuda:{gpu}" if kind != "cpu" and there else "cpu"
     torch.zeros(1, device=chosen)
     return chosen

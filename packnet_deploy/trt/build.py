@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
+from packnet_deploy.export.deploy_bank import DeployBank, load_deploy_bank
 from packnet_deploy.export.write import move_into_place, write_buffers
 from packnet_deploy.pack.atomic import staging_folder
 from packnet_deploy.pack.directory import Pack
@@ -18,7 +19,7 @@ from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.check import engine_tolerance, verify_engine
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
-from packnet_deploy.trt.gpu import find_gpu
+from packnet_deploy.trt.gpu import expect_gpu, find_gpu, gpu_index, make_current
 from packnet_deploy.trt.graph import EngineGraph, engine_graph, layer_names, why_dense, with_picked
 from packnet_deploy.trt.inspection import Layer, picked_by_inspector
 from packnet_deploy.trt.network import Network, Progress
@@ -41,8 +42,26 @@ class BuildReport:
     notes: tuple[str, ...] = ()
 
 
+def build_plans(
+    pack: Pack, plans: Mapping[str, Path], options: BuildOptions, progress: Progress | None = None
+) -> list[BuildReport]:
+    """A plan with switch ``none`` for each task, by its name; the pack is read and its bank typed once for all.
+
+    Raises:
+        PackNetError: as ``build_plan``; what was built before stays.
+    """
+    with pack.opened() as opened:
+        bank = load_deploy_bank(opened, options.target(opened))
+        return [build_plan(opened, path, options, task, progress, bank) for task, path in plans.items()]
+
+
 def build_plan(
-    pack: Pack, path: Path, options: BuildOptions, task: str | None = None, progress: Progress | None = None
+    pack: Pack,
+    path: Path,
+    options: BuildOptions,
+    task: str | None = None,
+    progress: Progress | None = None,
+    bank: DeployBank | None = None,
 ) -> BuildReport:
     """Build an engine and write it to ``path``, and what has to be known of it to ``path``.json.
 
@@ -51,6 +70,7 @@ def build_plan(
 
     Args:
         task: the one task of a plan with switch ``none``; other plans hold all.
+        bank: the pack's for these options, from whoever has loaded it already.
 
     Raises:
         UsageError: options that contradict each other or the pack.
@@ -67,12 +87,12 @@ def build_plan(
     if not path.parent.is_dir():
         raise EnvironmentFault(f"{path.parent}: no such folder; make it first")
     settings = read_settings(options.config) if options.config is not None else {}
-    flavour, gpu = load_flavour(options.backend), find_gpu()
+    flavour, gpu = load_flavour(options.backend), _gpu(options)
     if options.timing_cache is not None and not flavour.times_kernels:
         raise UsageError(f"--timing-cache: {flavour.name} times no kernels when it builds; leave it out")
     capabilities = _capabilities(flavour, gpu, options)
     with pack.opened() as opened:
-        graph = engine_graph(opened, options, task)
+        graph = engine_graph(opened, options, task, bank)
         if options.sparsity == "require" and not graph.may_be_sparse:
             raise UsageError(f"--sparsity require: no layer can be sparse: {why_dense(graph.bank)}")
         sparse = options.sparsity != "off" and graph.may_be_sparse and options.switch in ("refit", "none")
@@ -103,12 +123,21 @@ def build_plan(
             runs = gpu is not None and gpu.compute_capability in sidecar.compute_capabilities
             if options.verify and runs:
                 rtol = engine_tolerance(sidecar, opened) if options.rtol is None else options.rtol
-                with Engine.load(staged, opened, weights=graph.bank) as engine:
+                with Engine.load(staged, opened, device=options.device, weights=graph.bank) as engine:
                     differences = verify_engine(engine, opened, engine.tasks, graph.target, path, rtol)
                     sidecar = _with_picked(sidecar, graph, engine.layers())
                 write_sidecar(sidecar, staged)
             move_into_place([staged, sidecar_path(staged)], path.parent)
         return BuildReport(path, sidecar, differences, _notes(flavour, options, graph, runs))
+
+
+def _gpu(options: BuildOptions) -> Gpu | None:
+    """The GPU to build on, made the one that TensorRT takes; None where there is none at all."""
+    index = gpu_index(options.device)
+    gpu = expect_gpu("building an engine", index) if index else find_gpu()
+    if gpu is not None:
+        make_current(index)
+    return gpu
 
 
 def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from packnet_deploy.errors import EnvironmentFault
 from packnet_deploy.trt.difference import TILE
-from packnet_deploy.trt.gpu import FIRST, answer
+from packnet_deploy.trt.gpu import answer, primary_context
 from packnet_deploy.trt.kernel import CLEAR, KERNELS, WRITE, compile_kernels
 from packnet_deploy.trt.sidecar import Gpu
 
@@ -55,7 +54,10 @@ class Owners:
 
 
 class Device:
-    """The first GPU, in its primary context: the one that TensorRT and PyTorch use as well.
+    """A GPU, in its primary context: the one that TensorRT and PyTorch use as well.
+
+    Args:
+        index: its number (``expect_gpu``).
 
     Attributes:
         stream: handle of the stream on which everything is enqueued; not the default one, which TensorRT slows down.
@@ -64,12 +66,12 @@ class Device:
         EnvironmentFault: CUDA does not start, or any later call fails; carries what the driver says.
     """
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: Gpu, index: int = 0) -> None:
         from cuda.bindings import driver
 
         self._cuda = driver
         self._gpu = gpu
-        self._context = _primary_context()
+        self._context = primary_context(index)
         self._closed = False
         self.make_current()
         self._stream = answer(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
@@ -244,15 +246,3 @@ class Device:
         answer(
             self._cuda.cuLaunchKernel(self._kernels[kernel], *blocks, BLOCK, 1, 1, 0, self._stream, (values, types), 0)
         )
-
-
-@cache
-def _primary_context() -> Any:
-    """The GPU's primary context, the one that TensorRT and PyTorch use as well; this process keeps it until it ends.
-
-    Were it given back with the last engine, objects of TensorRT that a traceback still holds would outlive it.
-    """
-    from cuda.bindings import driver
-
-    answer(driver.cuInit(0))
-    return answer(driver.cuDevicePrimaryCtxRetain(answer(driver.cuDeviceGet(FIRST))))

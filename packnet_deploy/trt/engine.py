@@ -26,7 +26,7 @@ from packnet_deploy.trt.buffer import PlacedBank
 from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_bank, check_plan, load_checked_bank, read_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
-from packnet_deploy.trt.gpu import expect_gpu
+from packnet_deploy.trt.gpu import expect_gpu, gpu_index
 from packnet_deploy.trt.inspection import Layer
 from packnet_deploy.trt.lane import Lane
 from packnet_deploy.trt.lanes import Lanes
@@ -60,6 +60,7 @@ class Engine:
         resident: int = 1,
         cuda_graph: bool = False,
         runtime_cache: Path | None = None,
+        device: str = "cuda",
         weights: EngineBank | None = None,
     ) -> Engine:
         """Check everything (check.py), then load the plan; no task is set yet, unless it is a plan of one.
@@ -75,6 +76,7 @@ class Engine:
                 captured it runs without, and the log says so once.
             runtime_cache: for TensorRT-RTX, which compiles kernels when an engine first runs: a file that it takes them
                 from, and that is written when the engine is closed. A plan, once run, starts faster.
+            device: ``cuda``, the first GPU, or ``cuda:N``.
             weights: the pack's for this plan, from whoever has loaded them already, as a build has.
 
         Raises:
@@ -90,7 +92,8 @@ class Engine:
         flavour = load_flavour(sidecar.flavour)
         if runtime_cache is not None and flavour.times_kernels:
             raise UsageError(f"runtime cache: {flavour.name} compiles nothing when an engine runs; leave it out")
-        gpu = expect_gpu("running an engine")
+        index = gpu_index(device)
+        gpu = expect_gpu("running an engine", index)
         content = check_plan(plan, sidecar, pack, flavour, gpu)
         if sidecar.switch not in SWITCHED_BY_WEIGHTS:
             weights = None
@@ -100,10 +103,10 @@ class Engine:
             check_bank(plan, sidecar, weights)
         devices: list[Device] = []
         try:
-            devices += (Device(gpu) for _ in range(resident))
+            devices += (Device(gpu, index) for _ in range(resident))
         except BaseException:
-            for device in devices:
-                device.close()
+            for opened in devices:
+                opened.close()
             raise
         return cls(
             plan,

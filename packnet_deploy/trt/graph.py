@@ -27,7 +27,7 @@ from onnx import ModelProto, helper
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.bind import bind_task
-from packnet_deploy.export.deploy_bank import load_deploy_bank
+from packnet_deploy.export.deploy_bank import DeployBank, load_deploy_bank
 from packnet_deploy.export.selector import bind_selector
 from packnet_deploy.export.target import Target
 from packnet_deploy.export.write import MAX_BYTES, model_buffers
@@ -67,11 +67,14 @@ class EngineGraph:
         return any(layer.eligible for layer in self.sparsity)
 
 
-def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> EngineGraph:
+def engine_graph(
+    pack: Pack, options: BuildOptions, task: str | None = None, loaded: DeployBank | None = None
+) -> EngineGraph:
     """The graph for ``options.switch``.
 
     Args:
         task: for switch ``none``, the one task.
+        loaded: the pack's bank for these options, from whoever has it already.
 
     Raises:
         UsageError: no such task or none at all, a value does not fit the precision, or the graph is too large.
@@ -80,13 +83,13 @@ def engine_graph(pack: Pack, options: BuildOptions, task: str | None = None) -> 
     if not pack.tasks:
         raise UsageError(f"{pack.path}: no task to build an engine for yet; train one first")
     target = options.target(pack)
-    folded = load_deploy_bank(pack, target)
-    bank = engine_bank(folded, options.classes)
+    loaded = loaded or load_deploy_bank(pack, target)
+    bank = engine_bank(loaded, options.classes)
     chosen = bank.tasks[-1] if task is None else bank.task(pack.task(task).name)
     sparsity = sparse_layers(pack, bank, chosen.entry.index)
     model, tensors, weights, classes = bank.model, dict(bank.fixed), bank.weights, bank.classes
     if options.switch == "selector":
-        bound = bind_selector(pack, folded, target)
+        bound = bind_selector(pack, loaded, target)
         model, tensors, weights, classes = bound.model, bound.tensors, (), len(bank.widest.classes)
     elif options.switch == "none":
         alone = bind_task(pack, chosen.entry.name, pack.load_task(chosen.entry.name), target, "dense")

@@ -39,6 +39,11 @@ class Run:
         return self.slots[-1].start + self.slots[-1].weight.count
 
     @property
+    def end(self) -> int:
+        """Behind it in the scratch buffer."""
+        return self.at + self.last - self.first
+
+    @property
     def banked(self) -> bool:
         return self.slots[0].weight.banked
 
@@ -102,7 +107,7 @@ def groups_of(layout: Layout, clusters: Iterable[Sequence[str]], capacity: int) 
 
 
 def largest_group(layout: Layout, clusters: Iterable[Sequence[str]]) -> int:
-    """How many weights a scratch buffer must hold at least."""
+    """How many weights a buffer must hold that takes every group."""
     slots = {slot.weight.name: slot for slot in layout.slots}
     return max(sum(layout.room(slots[name]) for name in cluster) for cluster in clusters)
 

@@ -13,7 +13,7 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK
 from packnet_deploy.trt.check import check_machine, read_plan
 from packnet_deploy.trt.flavour import Flavour, load_flavour
-from packnet_deploy.trt.gpu import expect_gpu
+from packnet_deploy.trt.gpu import expect_gpu, gpu_index
 from packnet_deploy.trt.inspection import Layer, layers_of
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 
@@ -143,7 +143,7 @@ class LoadedEngine:
                 raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
 
 
-def layers_of_plan(plan: Path) -> tuple[Layer, ...]:
+def layers_of_plan(plan: Path, device: str = "cuda") -> tuple[Layer, ...]:
     """The layers of a plan and their kernels; it is checked and deserialised for that, and runs nothing.
 
     Raises:
@@ -152,7 +152,7 @@ def layers_of_plan(plan: Path) -> tuple[Layer, ...]:
     """
     sidecar = read_sidecar(plan)
     flavour = load_flavour(sidecar.flavour)
-    check_machine(plan, sidecar, flavour, expect_gpu("showing the layers of a plan"))
+    check_machine(plan, sidecar, flavour, expect_gpu("showing the layers of a plan", gpu_index(device)))
     loaded = LoadedEngine(plan, read_plan(plan, sidecar), sidecar, flavour)
     try:
         return loaded.layers()

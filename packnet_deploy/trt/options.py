@@ -87,6 +87,7 @@ class BuildOptions:
     compute_capability: tuple[str, ...] = field(
         default=(), metadata={"help": "a GPU to build for, such as 8.6 (tensorrt-rtx)  [default: the GPU here, or all]"}
     )
+    device: str = field(default="cuda", metadata={"help": "the GPU to build and check on: cuda, the first, or cuda:N"})
     config: Path | None = field(default=None, metadata={"help": "a TOML file with rarer settings (docs/engines.md)"})
     rtol: float | None = field(
         default=None,

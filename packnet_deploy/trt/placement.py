@@ -55,6 +55,7 @@ class Placement:
 
     Attributes:
         scratch: bytes of the buffer from which an engine is refitted, group by group; 0 where its inputs are bound.
+            What is larger goes through page-locked host memory.
     """
 
     values: bool
@@ -93,10 +94,11 @@ def place(sizes: Sizes, switch: str, where: str) -> Placement:
     """
     if where not in BANKS:
         raise UsageError(f"bank: expected one of {', '.join(BANKS)}, got {where!r}")
-    tenth = sizes.model // SHARE
-    scratch = max(sizes.largest, tenth) if switch == "refit" else 0
+    refit, tenth = switch == "refit", sizes.model // SHARE
     if where == "device":
+        scratch = max(sizes.largest, tenth) if refit else 0
         return Placement(values=True, positions=True, own=True, scratch=scratch)
+    scratch = tenth if refit else 0
     left = 2 * tenth - scratch - sizes.counts
     own = sizes.own <= min(tenth, left)
     positions = sizes.positions <= min(tenth, left - own * sizes.own)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.directory import Pack
@@ -21,7 +22,7 @@ class TensorrtRunner:
     Args:
         plan: what ``packnet build`` wrote; or, of plans with switch ``none``, one for each task.
         pack: the one it was built from, or grown from that.
-        bank, cuda_graph: as ``Engine.load`` has them.
+        bank, cuda_graph, device: as ``Engine.load`` has them.
 
     Raises (on making one):
         UsageError: no plan.
@@ -30,10 +31,16 @@ class TensorrtRunner:
     """
 
     def __init__(
-        self, plan: Path | Mapping[str, Path], pack: Path, *, bank: str = "host", cuda_graph: bool = False
+        self,
+        plan: Path | Mapping[str, Path],
+        pack: Path,
+        *,
+        bank: str = "host",
+        cuda_graph: bool = False,
+        device: str = "cuda",
     ) -> None:
         self._pack = Pack.open(pack)
-        self._bank, self._cuda_graph = bank, cuda_graph
+        self._options: dict[str, Any] = {"bank": bank, "cuda_graph": cuda_graph, "device": device}
         self._engines: dict[Path, Engine] = {}
         if isinstance(plan, Mapping):
             self._plans = {task: Path(path) for task, path in plan.items()}
@@ -53,7 +60,7 @@ class TensorrtRunner:
     def __enter__(self) -> TensorrtRunner:
         try:
             for path in dict.fromkeys(self._plans.values()):
-                self._engines[path] = Engine.load(path, self._pack, bank=self._bank, cuda_graph=self._cuda_graph)
+                self._engines[path] = Engine.load(path, self._pack, **self._options)
         except BaseException:
             self.close()
             raise

@@ -48,7 +48,7 @@ def test_packages_that_are_not_installed_are_left_out() -> None:
 @pytest.mark.parametrize(("provider", "gpu"), [("CUDA", None), ("CPU", GPU), ("CPU", None)])
 def test_gpus_are_those_that_cuda_could_use(monkeypatch: pytest.MonkeyPatch, provider: str, gpu: object | None) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [f"{provider}ExecutionProvider"])
-    monkeypatch.setattr(machine, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(machine, "find_gpu", lambda index=0: gpu)
     monkeypatch.setattr(machine, "_answer", lambda command: "NVIDIA H200, 580.10\nNVIDIA L4, 580.10")
     expected = ("NVIDIA H200, driver 580.10", "NVIDIA L4, driver 580.10")
     assert machine._gpus() == (() if (provider, gpu) == ("CPU", None) else expected)

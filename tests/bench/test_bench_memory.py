@@ -78,6 +78,6 @@ def test_gpu_memory_at_a_stand_in_for_the_driver(tmp_path: Path) -> None:
 
 
 def test_without_a_gpu_its_memory_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "find_gpu", lambda: None)
+    monkeypatch.setattr(memory, "find_gpu", lambda index=0: None)
     assert gpu_bytes_used() is None
     assert spare_gpu_bytes() is None

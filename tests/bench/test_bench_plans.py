@@ -53,12 +53,12 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[StandInDevice]:
     real = engine_module.Engine.load
     monkeypatch.setattr(engine_module.Engine, "load", load)
     monkeypatch.setattr(engine_module, "load_flavour", flavour)
-    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(engine_module, "Device", lambda gpu: opened[-1])
+    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(engine_module, "Device", lambda gpu, index=0: opened[-1])
     for module in (backends, prepare):
         monkeypatch.setattr(module, "load_flavour", lambda name: None)
-    monkeypatch.setattr(prepare, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(worker, "gpu_bytes_used", lambda: 1000 + sum(device.allocated for device in opened))
+    monkeypatch.setattr(prepare, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(worker, "gpu_bytes_used", lambda index=0: 1000 + sum(device.allocated for device in opened))
     return opened
 
 
@@ -159,7 +159,11 @@ def test_plans_are_built_from_the_pack(
         built.append((options.backend, options.switch, task, options.precision, options.opt_batch, options.max_batch))
         return BuildReport(path, write_plan(path, pack, options.switch, task=task or "one"))
 
+    def build_each(pack: Pack, plans: dict[str, Path], options: BuildOptions) -> list[BuildReport]:
+        return [build(pack, path, options, task) for task, path in plans.items()]
+
     monkeypatch.setattr(prepare, "build_plan", build)
+    monkeypatch.setattr(prepare, "build_plans", build_each)
     options = dataclasses.replace(QUICK, backends=("tensorrt",), switch=("none", "bind"), precision="fp16")
     jobs = jobs_of_pack(pack, ["one", "three"], tmp_path, options)
     assert built == [
@@ -188,7 +192,8 @@ def test_without_a_gpu_nothing_is_built_or_measured(
     monkeypatch.undo()
     monkeypatch.setattr(prepare, "load_flavour", lambda name: None)
     monkeypatch.setattr(prepare, "export_task", lambda *_: pytest.fail("exported"))
-    monkeypatch.setattr(prepare, "build_plan", lambda *_: pytest.fail("built"))
+    for name in ("build_plan", "build_plans"):
+        monkeypatch.setattr(prepare, name, lambda *_: pytest.fail("built"))
     with pytest.raises(EnvironmentFault, match="measuring an engine needs an NVIDIA GPU"):
         jobs_of_plans(plans_of(pack, tmp_path), pack, ["one"], QUICK)
     options = dataclasses.replace(QUICK, backends=("onnxruntime", "tensorrt-rtx"))

@@ -20,8 +20,8 @@ Packnet = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "find_gpu", lambda: None)
-    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda: None)
+    monkeypatch.setattr(building, "find_gpu", lambda index=0: None)
+    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda index=0: None)
     assert running.expect_gpu  # which asks the one above
 
 

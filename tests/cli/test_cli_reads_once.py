@@ -105,8 +105,8 @@ def test_an_engine_that_is_held_against_the_pack(
     write_plan(here / "all.plan", pack, switch)
     trt = StandInTensorRT(device, switch)
     monkeypatch.setattr(engine_module, "load_flavour", lambda name: trt.flavour)
-    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(engine_module, "Device", lambda gpu: device)
+    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(engine_module, "Device", lambda gpu, index=0: device)
     reads = Reads(monkeypatch)
     result = packnet("verify", "--plan", "all.plan")
     assert result.code == 0, result.err

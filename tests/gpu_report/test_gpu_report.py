@@ -26,7 +26,7 @@ from packnet_deploy.trt.sidecar import Gpu
 
 
 def test_without_a_gpu_there_is_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda: None)
+    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda index=0: None)
     with pytest.raises(EnvironmentFault, match="a GPU report needs an NVIDIA GPU"):
         reporting.gpu_report(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -39,7 +39,7 @@ def test_every_section_is_kept_whatever_the_others_do(tmp_path: Path, monkeypatc
         return Section(name, "Why?", ("what", "ms"), ((name, 1.25),), "fine")
 
     gpu = Gpu("Stand-in", "8.6", "13.0", 1 << 33)
-    monkeypatch.setattr(reporting, "expect_gpu", lambda purpose: gpu)
+    monkeypatch.setattr(reporting, "expect_gpu", lambda purpose, index=0: gpu)
     real = reporting.diagnose()
     found = type(real.findings)(real.findings.packages, gpu, "", real.findings.tools)
     monkeypatch.setattr(reporting, "diagnose", lambda: type(real)(real.machine, found, real.abilities))
@@ -151,8 +151,8 @@ def test_whether_an_engine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(engines, "installed", lambda: ["tensorrt"])
     monkeypatch.setattr(engines, "build_plan", build)
     monkeypatch.setattr(engines, "load_flavour", lambda name: trt.flavour)
-    monkeypatch.setattr(engines, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(engines, "Device", lambda gpu: device)
+    monkeypatch.setattr(engines, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(engines, "Device", lambda gpu, index=0: device)
     ((*_, runs),) = engines.loads(tmp_path).rows
     assert str(runs).startswith(answer)
     assert ("built for another GPU" in str(runs)) is spoilt

@@ -100,8 +100,8 @@ def test_a_plan_answers_as_the_pack(photos: list[Path], tmp_path: Path, monkeypa
     pack, device = growing_pack(tmp_path / "tiny.pack"), StandInDevice()
     write_plan(tmp_path / "tiny.plan", pack, "bind")
     monkeypatch.setattr(engine, "load_flavour", lambda name: StandInTensorRT(device, "bind").flavour)
-    monkeypatch.setattr(engine, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(engine, "Device", lambda gpu: device)
+    monkeypatch.setattr(engine, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(engine, "Device", lambda gpu, index=0: device)
     with packnet_deploy.load(tmp_path / "tiny.plan", pack=pack.path) as predictor:
         for prediction in predictor.predict_all(photos[0]):
             assert_same(prediction, expected(pack, photos[0], prediction.task))

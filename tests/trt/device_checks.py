@@ -90,6 +90,17 @@ def the_context_stays(folder: Path) -> None:
     assert ctypes.CDLL("libcuda.so.1").stand_in_contexts() == 1
 
 
+def another_gpu(folder: Path) -> None:
+    """The second of the two; each has a context of its own."""
+    for index in (1, 0):
+        device = Device(expect_gpu("testing", index), index)
+        assert ctypes.CDLL("libcuda.so.1").stand_in_gpu_of_stream() == index
+        device.allocate(1)
+        device.close()
+    with pytest.raises(EnvironmentFault, match=r"testing: cuda:2: no such GPU here"):
+        expect_gpu("testing", 2)
+
+
 def graphs(folder: Path) -> None:
     device = Device(GPU)
     here, there = device.allocate(4), device.allocate(4)
@@ -169,8 +180,8 @@ def an_engine(folder: Path) -> None:
     class DeviceOfStandIn(Device):
         """Where TensorRT's stand-in enqueues; streams of the driver's stand-in run everything at once."""
 
-        def __init__(self, gpu: Gpu) -> None:
-            super().__init__(gpu)
+        def __init__(self, gpu: Gpu, index: int) -> None:
+            super().__init__(gpu, index)
             self.log: list[str] = []
             self.allocated, self.before_run = 0, None
             opened.append(self)

@@ -18,11 +18,12 @@ using std::size_t;
 typedef int Result;
 
 static const Result OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500;
-static const int DEVICE = 0;
+static const int DEVICES = 2;
 static const size_t TOTAL = size_t(8) << 30;
 
-static int context_object, stream_object, module_object;
+static int context_objects[DEVICES], stream_object, module_object;
 static thread_local void* current = nullptr;
+static void* context_of_stream = nullptr;  // of the latest
 static std::map<void*, size_t> device_memory, host_memory;
 static std::vector<std::function<void()>>* recording = nullptr;
 static int live_streams, live_modules, live_contexts, live_graphs, live_recordings, live_events;
@@ -33,13 +34,13 @@ static bool fails(const char* call) {
 }
 
 static Result enqueue(void* stream, std::function<void()> work) {
-    if (stream != &stream_object || current != &context_object) return INVALID_CONTEXT;
+    if (stream != &stream_object || current != context_of_stream) return INVALID_CONTEXT;
     recording ? recording->push_back(work) : work();
     return OK;
 }
 
 static Result take(std::map<void*, size_t>& memory, void** address, size_t size) {
-    if (current != &context_object) return INVALID_CONTEXT;
+    if (!current) return INVALID_CONTEXT;
     if (size == 0) return INVALID_VALUE;
     *address = std::aligned_alloc(256, (size + 255) / 256 * 256);
     memory[*address] = size;
@@ -73,8 +74,11 @@ int stand_in_live() {
            live_graphs + live_recordings + live_events;
 }
 
-// The primary context stays as long as the process: how often it was taken.
+// Primary contexts stay as long as the process: how often one was taken.
 int stand_in_contexts() { return live_contexts; }
+
+// The number of the GPU whose context the latest stream is of.
+int stand_in_gpu_of_stream() { return static_cast<int>(static_cast<int*>(context_of_stream) - context_objects); }
 
 Result cuInit(unsigned) { return fails("cuInit") ? 100 : OK; }
 Result cuDriverGetVersion(int* version) {
@@ -82,12 +86,12 @@ Result cuDriverGetVersion(int* version) {
     return OK;
 }
 Result cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = DEVICES;
     return OK;
 }
 Result cuDeviceGet(int* device, int ordinal) {
-    *device = DEVICE;
-    return ordinal == 0 ? OK : INVALID_VALUE;
+    *device = ordinal;
+    return 0 <= ordinal && ordinal < DEVICES ? OK : INVALID_VALUE;
 }
 Result cuDeviceGetName(char* name, int size, int) {
     std::strncpy(name, "Stand-in GPU", size);
@@ -101,8 +105,8 @@ Result cuDeviceTotalMem_v2(size_t* bytes, int) {
     *bytes = TOTAL;
     return OK;
 }
-Result cuDevicePrimaryCtxRetain(void** context, int) {
-    *context = &context_object;
+Result cuDevicePrimaryCtxRetain(void** context, int device) {
+    *context = &context_objects[device];
     ++live_contexts;
     return OK;
 }
@@ -160,6 +164,7 @@ Result cuEventDestroy_v2(void* event) {
 
 Result cuStreamCreate(void** stream, unsigned flags) {
     *stream = &stream_object;
+    context_of_stream = current;
     ++live_streams;
     return flags == 1 ? OK : INVALID_VALUE;  // one that does not wait for the default stream
 }

@@ -356,6 +356,7 @@ class StandInRefitter:
     def __init__(self, engine: StandInEngine) -> None:
         self.engine = engine
         self.given: dict[str, StandInWeights] = {}
+        self.on_host: dict[str, bool] = {}
         self.weights_validation = True
         self.max_threads = 1
 
@@ -375,8 +376,8 @@ class StandInRefitter:
         return StandInWeights(kind, 0, array.size)
 
     def set_named_weights(self, name: str, weights: StandInWeights, location: enum.Enum) -> bool:
-        assert location is StandInTensorRT.TensorLocation.DEVICE
         self.given[name] = weights
+        self.on_host[name] = location is StandInTensorRT.TensorLocation.HOST
         return True
 
     def unset_named_weights(self, name: str) -> bool:
@@ -390,16 +391,22 @@ class StandInRefitter:
             return False
         names = list(self.given)
         device.log.append(f"give {' '.join(names)}{'' if self.weights_validation else ' unseen'}")
+        device.log.append(f"from {'host' if any(self.on_host[name] for name in names) else 'device'}")
         refused = trt.refuses if trt.refuses in names else ""
-        replaced = {name: self.given[name] for name in (names[: names.index(refused)] if refused else names)}
+        replaced = {name: self._values(name) for name in (names[: names.index(refused)] if refused else names)}
 
         def work() -> None:
-            for name, weights in replaced.items():
-                target = self.engine.weights[name]
-                target.reshape(-1)[:] = at(weights.pointer, weights.size, target.dtype)
+            for name, values in replaced.items():
+                self.engine.weights[name].reshape(-1)[:] = values
 
         device.enqueue("refit", work)
         if refused:
             trt.refuses = ""
             trt.logger.log(StandInLogger.ERROR, f"Refitting failed at {refused}")
         return not refused
+
+    def _values(self, name: str) -> np.ndarray:
+        """Where they lie, to be read when the stream comes to it; those on the host are read when it is called."""
+        weights = self.given[name]
+        values = at(weights.pointer, weights.size, self.engine.weights[name].dtype)
+        return values.copy() if self.on_host[name] else values

@@ -54,8 +54,8 @@ class Bench:
         self.trt.others = self.devices[1:]
         opened = iter(self.devices)
         self._monkeypatch.setattr(engine_module, "load_flavour", lambda name: self.trt.flavour)
-        self._monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose: GPU)
-        self._monkeypatch.setattr(engine_module, "Device", lambda gpu: next(opened))
+        self._monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose, index=0: GPU)
+        self._monkeypatch.setattr(engine_module, "Device", lambda gpu, index=0: next(opened))
         return Engine.load(self.plan, self.pack, **options)
 
     def own_count(self, bank: EngineBank) -> int:

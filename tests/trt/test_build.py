@@ -41,7 +41,7 @@ def pack(tmp_path: Path) -> Pack:
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without one; what is built then is not run."""
-    monkeypatch.setattr(building, "find_gpu", lambda: None)
+    monkeypatch.setattr(building, "find_gpu", lambda index=0: None)
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -96,7 +96,8 @@ def test_a_weight_that_tensorrt_does_not_know_is_named(pack: Pack, monkeypatch: 
     graph = engine_graph(pack, BuildOptions(switch="refit"))
     odd = replace(graph, weights=(*graph.weights, replace(graph.weights[0], name="c.weight")))
     monkeypatch.setattr(building, "engine_graph", lambda *_: odd)
-    monkeypatch.setattr(building, "find_gpu", lambda: Gpu("Some", "8.6", "13.0", 1 << 33))
+    monkeypatch.setattr(building, "make_current", lambda index: None)
+    monkeypatch.setattr(building, "find_gpu", lambda index=0: Gpu("Some", "8.6", "13.0", 1 << 33))
     with pytest.raises(ArtefactError, match=r"weight 'c\.weight': tensorrt-rtx .* cannot refit it \(1 of 9\)"):
         build_plan(pack, pack.path.parent / "x.plan", BuildOptions(**RTX))
 
@@ -152,7 +153,8 @@ def test_refusals(pack: Pack, tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_tensorrt_rtx_does_not_know(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "find_gpu", lambda: Gpu("H200", "9.0", "13.0", 1 << 37))
+    monkeypatch.setattr(building, "make_current", lambda index: None)
+    monkeypatch.setattr(building, "find_gpu", lambda index=0: Gpu("H200", "9.0", "13.0", 1 << 37))
     with pytest.raises(EnvironmentFault, match=r"compute capability 9\.0: tensorrt-rtx .* builds for 7\.5.*tensorrt"):
         build_plan(pack, tmp_path / "x.plan", BuildOptions(**RTX, switch="bind"))
     with pytest.raises(EnvironmentFault, match="cannot build the engine here"):  # it is tried, and this is no H200

@@ -17,7 +17,7 @@ from packnet_deploy.export import deploy_bank
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt import build as building
 from packnet_deploy.trt import engine as running
-from packnet_deploy.trt.build import build_plan
+from packnet_deploy.trt.build import build_plan, build_plans
 from packnet_deploy.trt.flavour import Flavour
 from packnet_deploy.trt.network import Network
 from packnet_deploy.trt.options import BuildOptions
@@ -39,11 +39,12 @@ class OnTheStandIn:
         """``spoilt``: a weight that this TensorRT's refits leave as it was built, like the Gemm bias of 11.3."""
         self.device = StandInDevice()
         self.trt = StandInTensorRT(self.device, "bind")
-        monkeypatch.setattr(building, "find_gpu", lambda: GPU)
+        monkeypatch.setattr(building, "find_gpu", lambda index=0: GPU)
+        monkeypatch.setattr(building, "make_current", lambda index: None)
         monkeypatch.setattr(building, "load_flavour", lambda name: self.trt.flavour)
         monkeypatch.setattr(running, "load_flavour", lambda name: self.trt.flavour)
-        monkeypatch.setattr(running, "expect_gpu", lambda purpose: GPU)
-        monkeypatch.setattr(running, "Device", lambda gpu: self.device)
+        monkeypatch.setattr(running, "expect_gpu", lambda purpose, index=0: GPU)
+        monkeypatch.setattr(running, "Device", lambda gpu, index=0: self.device)
         monkeypatch.setattr(Network, "parse", lambda flavour, onnx, marked: OnnxNetwork(flavour, onnx, spoilt))
 
 
@@ -87,6 +88,17 @@ def test_one_build_makes_the_bank_once(
     monkeypatch.setattr(deploy_bank, "unfold_norms_in_place", lambda *given: unfolded.append(1) or unfold(*given))
     report = build_plan(pack, tmp_path / "x.plan", BuildOptions(switch=switch))
     assert (list(report.differences), len(unfolded)) == (list(CLASSES), 1)
+
+
+def test_plans_of_each_task_are_made_of_one_bank(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    OnTheStandIn(monkeypatch)
+    unfolded, unfold = [], deploy_bank.unfold_norms_in_place
+    monkeypatch.setattr(deploy_bank, "unfold_norms_in_place", lambda *given: unfolded.append(1) or unfold(*given))
+    plans = {task: tmp_path / f"{task}.plan" for task in CLASSES}
+    reports = build_plans(pack, plans, BuildOptions(switch="none", verify=False))
+    assert [report.sidecar.tasks[0].name for report in reports] == list(CLASSES)
+    assert [report.sidecar.classes for report in reports] == list(CLASSES.values())
+    assert len(unfolded) == 1
 
 
 def test_an_engine_that_loses_a_gemm_bias_is_not_kept(

@@ -48,6 +48,7 @@ def run(check: str, libcuda: Path, folder: Path, **environment: str) -> None:
         "graphs",
         "the_context_stays",
         "another_thread",
+        "another_gpu",
         "failures",
         "an_engine",
     ],

@@ -154,7 +154,7 @@ def test_without_a_gpu_nothing_is_loaded(bench: Bench, monkeypatch: pytest.Monke
     write_plan(bench.plan, bench.pack, "bind")
     trt = StandInTensorRT(StandInDevice(), "bind")
     monkeypatch.setattr(engine_module, "load_flavour", lambda name: trt.flavour)
-    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda: None)
+    monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda index=0: None)
     with pytest.raises(EnvironmentFault, match="running an engine needs an NVIDIA GPU"):
         Engine.load(bench.plan, bench.pack)
     assert trt.loads == 0

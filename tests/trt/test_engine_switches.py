@@ -62,6 +62,19 @@ def test_merged_weights_are_given_together(bench: Bench, monkeypatch: pytest.Mon
         assert all(("b.weight" in gift) == ("n2.scale" in gift) for gift in gifts)
 
 
+def test_a_weight_larger_than_the_buffer_is_given_from_the_host(bench: Bench) -> None:
+    """TensorRT reads it there when it is called, so that it must be written by then; others it reads on the stream."""
+    sizes = sizes_of(load_engine_bank(bench.pack, ExportOptions().target(bench.pack)))
+    assert sizes.largest > place(sizes, "refit", "host").scratch
+    for bank, places in (("host", {"host", "device"}), ("device", {"device"})):
+        with bench.load("refit", bank=bank) as engine:
+            for task in ("one", "three", "two"):
+                engine.set_task(task)
+                bench.expect(engine, task)
+            gifts = [entry.split()[1] for entry in bench.device.log if entry.startswith("from")]
+            assert set(gifts) == places
+
+
 def test_binding_writes_the_difference(bench: Bench) -> None:
     own = 4 * bench.own_count(load_engine_bank(bench.pack, ExportOptions().target(bench.pack)))
     with bench.load("bind") as engine:

@@ -99,9 +99,9 @@ def test_a_plan_shows_its_layers_after_it_was_checked(tmp_path: Path, monkeypatc
     trt = StandInTensorRT(StandInDevice(), "bind")
     monkeypatch.setattr(StandInTensorRT, "inspection", json.dumps(INSPECTED))
     monkeypatch.setattr(loader, "load_flavour", lambda name: trt.flavour)
-    monkeypatch.setattr(loader, "expect_gpu", lambda purpose: GPU)
+    monkeypatch.setattr(loader, "expect_gpu", lambda purpose, index=0: GPU)
     assert [layer.name for layer in loader.layers_of_plan(plan)] == ["conv1 + relu1", "conv2", "Reformat"]
-    monkeypatch.setattr(loader, "expect_gpu", lambda purpose: replace(GPU, compute_capability="7.5"))
+    monkeypatch.setattr(loader, "expect_gpu", lambda purpose, index=0: replace(GPU, compute_capability="7.5"))
     with pytest.raises(ArtefactError, match=r"compute capability: expected 8\.6, got 7\.5"):
         loader.layers_of_plan(plan)
     assert trt.loads == 1

@@ -86,8 +86,8 @@ def engine(pack: Pack, tmp_path: Path, device: StandInDevice, monkeypatch: pytes
     """For 1 to 4 images; logits of 4 classes."""
     write_plan(tmp_path / "x.plan", pack, "bind")
     monkeypatch.setattr(engine_module, "load_flavour", lambda name: StandInTensorRT(device, "bind").flavour)
-    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose: GPU)
-    monkeypatch.setattr(engine_module, "Device", lambda gpu: device)
+    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose, index=0: GPU)
+    monkeypatch.setattr(engine_module, "Device", lambda gpu, index=0: device)
     return Engine.load(tmp_path / "x.plan", pack)
 
 

@@ -39,7 +39,7 @@ def pack(tmp_path: Path) -> Pack:
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without one; what is built then is not run."""
-    monkeypatch.setattr(building, "find_gpu", lambda: None)
+    monkeypatch.setattr(building, "find_gpu", lambda index=0: None)
 
 
 def config_of(pack: Pack, monkeypatch: pytest.MonkeyPatch, options: BuildOptions, task: str | None = None) -> Any:

@@ -34,7 +34,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[StandInDevice]:
         return StandInTensorRT(opened[-1], "bind").flavour
 
     monkeypatch.setattr(engine_module, "load_flavour", flavour)
-    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose: GPU)
+    monkeypatch.setattr(engine_module, "expect_gpu", lambda purpose, index=0: GPU)
     monkeypatch.setattr(engine_module, "Device", open_device)
     return opened
 
