@@ -6,17 +6,19 @@ business; that a backend's libraries are loaded before anything is measured, ``s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.memory import gpu_bytes_used
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.runners.contract import Runner, device_of
+from packnet_deploy.runners.contract import Float32Array, Runner, device_of
 from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
+from packnet_deploy.runners.session import CUDA
 from packnet_deploy.trt.flavour import load_flavour
 from packnet_deploy.trt.runner import TensorrtRunner
 
@@ -26,24 +28,37 @@ Shape = tuple["int | None", ...]
 
 
 @dataclass(frozen=True)
+class Again:
+    """A batch that lies where it is run.
+
+    Attributes:
+        run: runs it and waits; the logits stay where they are.
+        gpu_ms: does so, and gives the time by the GPU's own clock; None where that cannot be had.
+    """
+
+    run: Callable[[], object]
+    gpu_ms: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
 class Held:
     """All tasks of a job, ready to run.
 
     Attributes:
         shapes: each task's images, ``(c, h, w)``; None for a size that a model leaves open.
         providers: what really runs each task, in words.
-        notes: what is not as asked for, a sentence each.
+        notes: what is not as asked for so far, a sentence each.
         switch: makes the engine another task and does nothing else; None where no switch can be told from a request.
-        again: of a task, its last batch run once more without copies; None where that cannot be had.
+        again: puts a batch of a task where it runs, to be run again without copies; None where that cannot be had.
         most: images that the engine takes at once; larger batches go in parts. None: any number.
     """
 
     runner: Runner
     shapes: Mapping[str, Shape]
     providers: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    notes: Callable[[], tuple[str, ...]] = tuple
     switch: Callable[[str], object] | None = None
-    again: Callable[[str], object] | None = None
+    again: Callable[[str, Float32Array], Again] | None = None
     most: int | None = None
 
     @property
@@ -82,7 +97,9 @@ def _onnxruntime(job: Job) -> Iterator[Held]:
     device = "cpu" if mapped else job.options.device
     with OnnxRunner(models, device, job.options.threads, mapped=mapped, rehearsed=True) as runner:
         shapes = {task: runner.input_shape(task)[1:] for task in runner.tasks}
-        yield Held(runner, shapes, runner.providers, tuple(runner.notes))
+        on_gpu = set(runner.providers.values()) == {CUDA}
+        again = (lambda task, images: Again(runner.hold(images, task))) if on_gpu else None
+        yield Held(runner, shapes, runner.providers, lambda: tuple(runner.notes), again=again)
 
 
 @contextmanager
@@ -102,11 +119,21 @@ def _tensorrt(job: Job) -> Iterator[Held]:
             runner,
             {task: sidecar.input.shape for task, sidecar in sidecars.items()},
             dict.fromkeys(sidecars, TENSORRT_NAMES[job.backend]),
-            tuple(notes),
+            lambda: (*notes, *(f"{job.label}: {note}" for note in _notes(runner, paths))),
             (lambda task: runner.engine(task).set_task(task)) if plan is not paths else None,
-            lambda task: runner.engine(task).run_again(),
+            partial(_again, runner),
             most,
         )
+
+
+def _notes(runner: TensorrtRunner, tasks: Iterable[str]) -> dict[str, None]:
+    return dict.fromkeys(note for task in tasks for note in runner.engine(task).notes)
+
+
+def _again(runner: TensorrtRunner, task: str, images: Float32Array) -> Again:
+    runner.infer(images, task)
+    engine = runner.engine(task)
+    return Again(engine.run_again, engine.time_again)
 
 
 @contextmanager
@@ -122,7 +149,7 @@ def _torch(job: Job) -> Iterator[Held]:
     with TorchRunner(module, weights.__getitem__, tasks=list(weights), head=head, device=device) as runner:
         fp32 = ("torch runs in fp32 whatever the precision of others",) if job.options.precision != "fp32" else ()
         providers = dict.fromkeys(weights, f"PyTorch, {device}")
-        yield Held(runner, dict.fromkeys(weights, pack.input.shape), providers, fp32, switch=runner.set_task)
+        yield Held(runner, dict.fromkeys(weights, pack.input.shape), providers, lambda: fp32, switch=runner.set_task)
 
 
 def _start_torch(job: Job) -> str:

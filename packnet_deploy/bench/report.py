@@ -13,14 +13,15 @@ from packnet_deploy.bench.options import ONNXRUNTIME, BenchOptions
 from packnet_deploy.bench.timing import Timing
 from packnet_deploy.reports.sheet import row_writer
 
-IN_TURN, REPEATED, NO_COPIES = "in turn", "repeated", "no copies"
+IN_TURN, REPEATED, NO_COPIES, GPU_TIME = "in turn", "repeated", "no copies", "GPU time"
 
 DEFINITIONS = {
     **WAYS,
     "cuda_graph": "each batch is one CUDA graph from its second time on; refit captures it anew after each switch, so "
     "that in turn it runs none",
     "how": "in turn: requests in turn over the tasks, so a switch is in each; repeated: one task again and again, no "
-    "switch; no copies: the same, images already on the GPU and logits left there",
+    "switch; no copies: the same, images already on the GPU and logits left there; GPU time: that by the GPU's own "
+    "events, from when its stream comes to the batch until it is done, so that the host's part is not in it",
     "switch": "the call that makes an engine another task, alone, in turn over the tasks, with the GPU at rest before "
     "and after; images_per_s: switches in a second",
     "switch_ms": "what a request of the smallest batch takes longer after one for another task: median over the tasks "
@@ -40,7 +41,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Latency:
-    """One task's timing at one batch size; ``how`` is ``IN_TURN``, ``REPEATED`` or ``NO_COPIES``."""
+    """One task's timing at one batch size; ``how`` is ``IN_TURN``, ``REPEATED``, ``NO_COPIES`` or ``GPU_TIME``."""
 
     task: str
     batch: int

@@ -103,7 +103,8 @@ def _latency(report: BenchReport) -> Table:
     table = _table(
         "How fast they answer",
         "Milliseconds for a whole batch; of several tasks: requests in turn over them, switches included, unless "
-        "it says repeated (one task again and again) or no copies (the same, on the GPU alone). Percentiles by "
+        "it says repeated (one task again and again), no copies (the same, on the GPU alone) or GPU time (that by the "
+        "GPU's own events). Percentiles by "
         "nearest rank: p99 of fewer than 100 runs is the slowest run.",
         left=("held", "task"),
         right=("batch", "runs", "p50", "p90", "p99", "images/s", "unstable"),

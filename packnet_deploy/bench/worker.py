@@ -18,7 +18,7 @@ from packnet_deploy.bench.backends import Held, opened, start
 from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.memory import gpu_bytes_used, resident_bytes
 from packnet_deploy.bench.options import BenchOptions
-from packnet_deploy.bench.report import NO_COPIES, REPEATED, Latency, Measurement
+from packnet_deploy.bench.report import GPU_TIME, NO_COPIES, REPEATED, Latency, Measurement
 from packnet_deploy.bench.timing import Timing, summarise, time_in_turn
 from packnet_deploy.errors import UsageError
 from packnet_deploy.runners.contract import Float32Array, device_of
@@ -52,7 +52,7 @@ def measure(job: Job) -> Measurement:
             load_memory_bytes=load_memory,
             run_memory_bytes=_growth(before, resident_bytes()),
             providers=dict(held.providers),
-            notes=held.notes,
+            notes=held.notes(),
             latencies=tuple(latencies),
             switch_ms=switch_ms,
             switch=switch,
@@ -96,14 +96,17 @@ def _without_copies(held: Held, images: Images, options: BenchOptions) -> list[L
         for task in held.tasks:
             if held.again is None or (held.most is not None and batch > held.most):
                 continue
-            held.runner.infer(images[task][:batch], task)
+            again = held.again(task, images[task][:batch])
             samples = time_in_turn(
-                {task: partial(held.again, task)},
+                {task: again.run},
                 warmup=1 + options.warmup,  # the first captures the CUDA graph
                 repeats=options.repeats,
                 seconds=options.seconds,
-            )
-            rows.append(Latency(task, batch, summarise(samples[task], batch), NO_COPIES))
+            )[task]
+            rows.append(Latency(task, batch, summarise(samples, batch), NO_COPIES))
+            if again.gpu_ms is not None:
+                by_gpu = [again.gpu_ms() / 1e3 for _ in samples]
+                rows.append(Latency(task, batch, summarise(by_gpu, batch), GPU_TIME))
     return rows
 
 

@@ -14,6 +14,8 @@ from packnet_deploy.cli.show import say_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from packnet_deploy.trt.inspection import Layer
+
 PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new, and of TensorRT-RTX begin
 
 
@@ -24,9 +26,12 @@ PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new
     is_flag=True,
     help="Of a pack: every layer by itself. Of a plan, on a GPU that it fits: its layers and their kernels.",
 )
+@click.option(
+    "--pack", type=click.Path(path_type=Path), help="Of a plan's --layers: its pack; runs it and times each layer."
+)
 @click.option("--device", default="cuda", show_default=True, help="That GPU: cuda, the first, or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def command(path: Path, layers: bool, device: str, as_json: bool) -> None:
+def command(path: Path, layers: bool, pack: Path | None, device: str, as_json: bool) -> None:
     """Show what a pack, an ONNX file or a TensorRT plan holds.
 
     Also a task delta outside a pack.
@@ -34,7 +39,11 @@ def command(path: Path, layers: bool, device: str, as_json: bool) -> None:
     """
     description = describe(path)
     if layers and description["kind"] != "pack":
-        description = _with_layers(path, description, device)
+        description = _with_layers(path, description, pack, device)
+    elif pack is not None:
+        from packnet_deploy.errors import UsageError
+
+        raise UsageError("--pack: only a plan's --layers takes it; leave it out")
     if as_json:
         say_text(json.dumps(description, indent=2, ensure_ascii=False))
     elif description["kind"] == "pack":
@@ -71,15 +80,26 @@ def describe(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({why})") from error
 
 
-def _with_layers(path: Path, description: dict[str, Any], device: str) -> dict[str, Any]:
+def _with_layers(path: Path, description: dict[str, Any], pack: Path | None, device: str) -> dict[str, Any]:
     from packnet_deploy.errors import UsageError
     from packnet_deploy.trt.loader import layers_of_plan
 
     if description["kind"] != "plan":
         raise UsageError(f"--layers: expected a pack or a plan, got a {description['kind']}: {path}")
-    return description | {
-        "layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers_of_plan(path, device)]
-    }
+    layers = layers_of_plan(path, device) if pack is None else _timed_layers(path, pack, device)
+    return description | {"layers": [asdict(layer) | {"sparse": layer.is_sparse} for layer in layers]}
+
+
+def _timed_layers(plan: Path, pack: Path, device: str) -> tuple[Layer, ...]:
+    import numpy as np
+
+    from packnet_deploy.pack import Pack
+    from packnet_deploy.trt.engine import Engine
+
+    with Engine.load(plan, Pack.open(pack), device=device) as engine:
+        size = (engine.sidecar.batch.best, *engine.sidecar.input.shape)
+        engine.infer(np.random.default_rng(0).standard_normal(size, np.float32), engine.tasks[0])
+        return engine.profile()
 
 
 def _describe_pack(path: Path) -> dict[str, Any]:
@@ -354,11 +374,16 @@ def _print_plan(about: dict[str, Any]) -> None:
 
 
 def _print_layers(layers: list[dict[str, Any]] | None) -> None:
-    from packnet_deploy.cli.show import console, table
+    from packnet_deploy.cli.show import console, percent, table
 
     if layers is None:
         return
-    shown = table(f"{len(layers)} layers", ("layer", "kind", "kernel", "sparse"), ())
+    times = [layer["ms"] for layer in layers if layer["ms"] is not None]
+    figures = ("ms", "share") if times else ()
+    shown = table(f"{len(layers)} layers", ("layer", "kind", "kernel", "sparse"), figures)
     for layer in layers:
-        shown.add_row(layer["name"], layer["kind"], layer["tactic"] or "not told", "yes" if layer["sparse"] else "")
+        ms = layer["ms"]
+        figures = () if not times else ("", "") if ms is None else (f"{ms:.3g}", percent(ms / sum(times)))
+        words = (layer["name"], layer["kind"], layer["tactic"] or "not told", "yes" if layer["sparse"] else "")
+        shown.add_row(*words, *figures)
     console().print(shown)

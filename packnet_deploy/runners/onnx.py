@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, UsageError, printable
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
+from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task, device_of
 from packnet_deploy.runners.exported import Selectable, selectable
 from packnet_deploy.runners.rehearsal import rehearse
-from packnet_deploy.runners.session import CPU, MappedBank, open_session, why_no_cuda
+from packnet_deploy.runners.session import CPU, CUDA, MappedBank, open_session, why_no_cuda
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -117,6 +117,30 @@ class OnnxRunner:
             return logits
         logits = served.session.run([LOGITS], {IMAGES: images, TASK: served.index})[0]
         return logits[:, : len(served.selected.classes if served.selected else ())]
+
+    def hold(self, images: Float32Array, task: str) -> Callable[[], object]:
+        """Put a batch where the task's session runs; each call of what is returned runs it and leaves the logits there.
+
+        For measurements of the session alone. On a CPU, where nothing is far, it is ``infer`` without its checks.
+        """
+        import onnxruntime
+
+        served = self._task(task)
+        check_images(images, served.shape)
+        where, gpu = ("cuda", device_of(self._device)[1]) if self.providers[task] == CUDA else ("cpu", 0)
+        given = {IMAGES: images} | ({} if served.index is None else {TASK: served.index})
+        binding = served.session.io_binding()
+        for name, array in given.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), where, gpu)
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output(LOGITS, where, gpu)
+
+        def run() -> object:
+            served.session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            return binding
+
+        return run
 
     def input_shape(self, task: str) -> tuple[int | None, ...]:
         """The model's ``(n, c, h, w)``; None for a size it leaves open, as an export does for ``n``."""

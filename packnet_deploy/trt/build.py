@@ -18,7 +18,7 @@ from packnet_deploy.pack.directory import Pack
 from packnet_deploy.runners.comparison import Difference
 from packnet_deploy.trt.check import engine_tolerance, verify_engine
 from packnet_deploy.trt.engine import Engine
-from packnet_deploy.trt.flavour import LOSES_GEMM_BIAS, Flavour, load_flavour
+from packnet_deploy.trt.flavour import AMPERE, FROM_AMPERE_ON, LOSES_GEMM_BIAS, Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu, find_gpu, gpu_index, make_current
 from packnet_deploy.trt.graph import EngineGraph, engine_graph, layer_names, why_dense, with_picked
 from packnet_deploy.trt.inspection import Layer, picked_by_inspector
@@ -153,7 +153,16 @@ def _capabilities(flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> t
                 f"--backend {flavour.name}: it builds for the GPU it finds, there is none here; use --backend "
                 "tensorrt-rtx with --switch bind or none"
             )
+        if options.hardware_compatible:
+            if gpu.compute_capability not in FROM_AMPERE_ON:
+                raise EnvironmentFault(
+                    f"--hardware-compatible: expected a GPU of compute capability {AMPERE} or newer to build on, got "
+                    f"{gpu.compute_capability}; leave it out"
+                )
+            return FROM_AMPERE_ON
         return (gpu.compute_capability,)
+    if options.hardware_compatible:  # --backend auto has found this one
+        raise UsageError(f"--hardware-compatible: {flavour.name} builds for GPUs that are named: --compute-capability")
     offered = flavour.compute_capabilities
     here = () if gpu is None else (gpu.compute_capability,)
     if options.switch == "refit" and options.compute_capability not in ((), here):

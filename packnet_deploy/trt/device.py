@@ -161,6 +161,19 @@ class Device:
         """The same with zeros."""
         self._launch(CLEAR[owners.itemsize], owners, [(_POINTER, out)])
 
+    def timed(self, enqueue: Callable[[], None]) -> float:
+        """Milliseconds of what ``enqueue`` enqueues, by the GPU's own clock; done when this returns."""
+        events = [answer(self._cuda.cuEventCreate(self._cuda.CUevent_flags.CU_EVENT_DEFAULT)) for _ in range(2)]
+        try:
+            answer(self._cuda.cuEventRecord(events[0], self._stream))
+            enqueue()
+            answer(self._cuda.cuEventRecord(events[1], self._stream))
+            self.synchronise()
+            return float(answer(self._cuda.cuEventElapsedTime(*events)))
+        finally:
+            for event in events:
+                self._cuda.cuEventDestroy(event)
+
     def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
         """What ``enqueue`` enqueues, as a CUDA graph for ``replay``; none of it runs yet.
 

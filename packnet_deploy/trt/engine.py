@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -27,7 +27,7 @@ from packnet_deploy.trt.check import SWITCHED_BY_WEIGHTS, check_bank, check_plan
 from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu, gpu_index
-from packnet_deploy.trt.inspection import Layer
+from packnet_deploy.trt.inspection import Layer, with_times
 from packnet_deploy.trt.lane import Lane
 from packnet_deploy.trt.lanes import Lanes
 from packnet_deploy.trt.loader import LoadedEngine
@@ -243,11 +243,41 @@ class Engine:
         Raises:
             UsageError: nothing has run yet on this engine.
         """
-        with self._lanes.take(latest=True) as lane:
-            if not lane.ran:
-                raise UsageError("run_again: expected a batch on the GPU, none has run yet; call infer first")
+        with self._last_batch() as lane:
             lane.run(lane.ran)
             lane.device.synchronise()
+
+    def time_again(self) -> float:
+        """The same; milliseconds that the GPU took for it, by its own clock.
+
+        Raises:
+            UsageError: as ``run_again``.
+        """
+        with self._last_batch() as lane:
+            return lane.device.timed(lambda: lane.run(lane.ran))
+
+    def profile(self, runs: int = 20) -> tuple[Layer, ...]:
+        """``layers`` with the time of each, of the last batch once more; slower than it runs otherwise.
+
+        Raises:
+            UsageError: as ``run_again``.
+        """
+        with self._last_batch() as lane:
+            times = lane.profile(runs)
+        return with_times(self.layers(), times)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not as it was asked for, a sentence each."""
+        return tuple(dict.fromkeys(lane.note for lane in self._lanes.all if lane.note))
+
+    @contextlib.contextmanager
+    def _last_batch(self) -> Iterator[Lane]:
+        """The lane on which a batch was run last."""
+        with self._lanes.take(latest=True) as lane:
+            if not lane.ran:
+                raise UsageError("expected a batch on the GPU to run again, none has run yet; call infer first")
+            yield lane
 
     def layers(self) -> tuple[Layer, ...]:
         """The engine's layers and their kernels, as TensorRT tells them."""

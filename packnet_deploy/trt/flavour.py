@@ -20,6 +20,9 @@ EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 AUTO = "auto"  # the first of FLAVOURS that is installed
 TURING = "7.5"  # its tensor cores know fp16 alone: neither bf16 nor a linear layer in fp32 can be built for it
 SPARSITY_NOTE = "(Sparsity)"  # begins the lines in which the builder lists sparse layers
+AMPERE = "8.0"
+# What runs plans that are built to be compatible, of the GPUs there are; AMPERE is the oldest.
+FROM_AMPERE_ON = (AMPERE, "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1")
 LOSES_GEMM_BIAS = "11.3"  # a refittable engine of this TensorRT may drop the bias of a Gemm (docs/gpu.md)
 
 
@@ -47,6 +50,11 @@ class Flavour:
     @property
     def builds_for_named_gpus(self) -> bool:
         """Whether a build can name compute capabilities; else a plan fits the GPU it was built on."""
+        return self.name == "tensorrt-rtx"
+
+    @property
+    def allocates_as_it_runs(self) -> bool:
+        """Whether engines take memory as they run unless they are told not to; no CUDA graph can hold that."""
         return self.name == "tensorrt-rtx"
 
     @property

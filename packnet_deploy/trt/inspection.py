@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 _SPARSE_TACTIC = re.compile(r"spars|spmma|sp_?gemm", re.IGNORECASE)  # as in sm80_xmma_sparse_conv_...
@@ -27,12 +28,14 @@ class Layer:
         nodes: names of the graph's nodes that it computes.
         kind: TensorRT's word for it.
         tactic: its kernel; "" where the plan was built without that much detail.
+        ms: what it takes of one inference; None where that was not measured.
     """
 
     name: str
     nodes: tuple[str, ...]
     kind: str
     tactic: str
+    ms: float | None = None
 
     @property
     def is_sparse(self) -> bool:
@@ -47,6 +50,13 @@ def layers_of(information: str) -> tuple[Layer, ...]:
         return ()
     entries = document.get("Layers", []) if isinstance(document, dict) else []
     return tuple(_layer(entry) for entry in entries if isinstance(entry, (dict, str)))
+
+
+def with_times(layers: Sequence[Layer], runs: Sequence[Mapping[str, float]]) -> tuple[Layer, ...]:
+    """The same with the median time of each over several runs; those that ran and were not listed come last."""
+    found = {name: median(run[name] for run in runs if name in run) for run in runs for name in run}
+    listed = [replace(layer, ms=found.pop(layer.name, None)) for layer in layers]
+    return (*listed, *(Layer(name, _nodes(name), "", "", ms) for name, ms in found.items()))
 
 
 def picked_by_inspector(layers: Collection[Layer], names: Sequence[str]) -> dict[str, bool] | None:

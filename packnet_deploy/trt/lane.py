@@ -27,6 +27,7 @@ class Lane:
     Attributes:
         task: the index of the task whose weights it has; 0 for none, or for nobody knows.
         ran: images in the last batch; 0 before the first.
+        note: why it runs without the CUDA graph that it was asked for; "" as long as nothing stands against one.
     """
 
     def __init__(self, device: Device, sidecar: Sidecar, switch: Switch, cuda_graph: bool) -> None:
@@ -37,6 +38,7 @@ class Lane:
         """
         self.device, self.switch = device, switch
         self.task = self.ran = 0
+        self.note = ""
         self._least, most = sidecar.batch.least, sidecar.batch.most
         self._cuda_graph = cuda_graph
         self._graph: Any = None  # of batches of `_settled` images
@@ -141,6 +143,12 @@ class Lane:
             self._settled = batch
         self.ran = batch
 
+    def profile(self, runs: int) -> list[dict[str, float]]:
+        """Run the last batch so often, without a CUDA graph; each time, milliseconds by the layer's name."""
+        context = self._context
+        assert context is not None
+        return [context.profile(self.ran, self.device.stream, self.device.synchronise) for _ in range(runs)]
+
     def _run_captured(self, context: Context, batch: int) -> None:
         device = self.device
         if self._graph is None or self._stale:
@@ -150,7 +158,8 @@ class Lane:
                 self._graph = device.capture(lambda: context.enqueue(batch, device.stream), self._graph)
                 self._stale = False
             except (EnvironmentFault, ArtefactError) as reason:
-                log.warning("CUDA graph: %s; running without one", reason)
+                self.note = f"CUDA graph: {reason}; running without one"
+                log.warning(self.note)
                 self._cuda_graph = False
                 self._forget_graph()
                 context.enqueue(batch, device.stream)

@@ -5,7 +5,7 @@ Deserialising runs the plan's code: only bytes that ``check_plan`` has passed co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class LoadedEngine:
         if self._engine is None:
             raise self.failure("TensorRT cannot load the plan")
         self._check_tensors(sidecar)
+        count = self._engine.num_optimization_profiles
+        shapes = (self._engine.get_tensor_profile_shape(IMAGES, index) for index in range(count))
+        self._profiles = [(int(least[0]), int(most[0])) for least, _, most in shapes]
         self._config: Any = None  # of contexts; None for TensorRT's own
         self._cache: Any = None
         self._captures = False
@@ -84,6 +87,11 @@ class LoadedEngine:
         if made is None:
             raise self.failure("TensorRT cannot make an execution context")
         return Context(self, made, self._sidecar, self._captures)
+
+    def profile_for(self, batch: int) -> int:
+        """The optimisation profile whose kernels suit a batch best: the narrowest that takes it; 0 where none does."""
+        taking = [(most - least, index) for index, (least, most) in enumerate(self._profiles) if least <= batch <= most]
+        return min(taking, default=(0, 0))[1]
 
     def compiled(self) -> bytes | None:
         """The kernels that were compiled, for the file given to ``configure``; None where none was."""
@@ -160,6 +168,14 @@ def layers_of_plan(plan: Path, device: str = "cuda") -> tuple[Layer, ...]:
         loaded.close()
 
 
+def _profiler(api: Any, times: dict[str, float]) -> Any:
+    class Profiler(api.IProfiler):  # type: ignore[misc]  # the package is only known at run time
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times[layer_name] = times.get(layer_name, 0.0) + ms
+
+    return Profiler()
+
+
 class Context:
     """One execution context of an engine.
 
@@ -171,6 +187,7 @@ class Context:
         self._loaded, self._context, self.captures = loaded, context, captures
         self._shape, self._classes = sidecar.input.shape, sidecar.classes
         self._batch = 0  # the context's; none yet
+        self._profile = 0  # a new context has the first
 
     def bind(self, addresses: Mapping[str, int]) -> None:
         """Say where inputs and outputs lie on the GPU.
@@ -189,6 +206,7 @@ class Context:
             ArtefactError: TensorRT refuses the batch, or to run.
         """
         if batch != self._batch:
+            self._choose_profile(batch, stream)
             if not self._context.set_input_shape(IMAGES, (batch, *self._shape)):
                 raise self._loaded.failure(f"TensorRT refuses a batch of {batch}")
             if (got := tuple(self._context.get_tensor_shape(LOGITS))) != (batch, self._classes):
@@ -199,6 +217,28 @@ class Context:
             self._batch = batch
         if not self._context.execute_async_v3(stream):
             raise self._loaded.failure("TensorRT cannot run the engine")
+
+    def _choose_profile(self, batch: int, stream: int) -> None:
+        best = self._loaded.profile_for(batch)
+        if best != self._profile:
+            if not self._context.set_optimization_profile_async(best, stream):
+                raise self._loaded.failure(f"TensorRT refuses optimisation profile {best}")
+            self._profile = best
+
+    def profile(self, batch: int, stream: int, synchronise: Callable[[], None]) -> dict[str, float]:
+        """One inference, waited for; milliseconds by the layer's name.
+
+        Raises:
+            ArtefactError: as ``enqueue``.
+        """
+        times: dict[str, float] = {}
+        self._context.profiler = _profiler(self._loaded.api, times)
+        try:
+            self.enqueue(batch, stream)
+            synchronise()
+        finally:
+            self._context.profiler = None
+        return times
 
     def may_be_captured(self, stream: int) -> bool:
         """What TensorRT answers; where it cannot be asked, trying is the answer."""

@@ -97,13 +97,20 @@ class Network:
         api = self.flavour.api
         config = self.builder.create_builder_config()
         apply_settings(settings or {}, config, api)
-        profile = self.builder.create_optimization_profile()
-        shapes = [(batch, *image) for batch in (options.min_batch, options.opt_batch, options.max_batch)]
-        profile.set_shape(IMAGES, *shapes)
-        config.add_optimization_profile(profile)
-        for flag, wanted in (("REFIT_INDIVIDUAL", refit), ("SPARSE_WEIGHTS", sparse)):
-            if wanted:
-                config.set_flag(getattr(api.BuilderFlag, flag))
+        whole_range = (options.min_batch, options.opt_batch, options.max_batch)
+        for batches in (whole_range, *((size,) * 3 for size in dict.fromkeys(options.batch_profiles))):
+            profile = self.builder.create_optimization_profile()
+            profile.set_shape(IMAGES, *((batch, *image) for batch in batches))
+            config.add_optimization_profile(profile)
+        flags = {
+            "REFIT_INDIVIDUAL": refit,
+            "SPARSE_WEIGHTS": sparse,
+            "REQUIRE_USER_ALLOCATION": self.flavour.allocates_as_it_runs,
+        }
+        for flag in (name for name, wanted in flags.items() if wanted):
+            config.set_flag(getattr(api.BuilderFlag, flag))
+        if options.hardware_compatible:
+            config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS
         if options.workspace is not None:
             config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace * MIB)
         if self.flavour.builds_for_named_gpus:

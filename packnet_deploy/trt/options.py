@@ -36,7 +36,10 @@ NAMED = {"profiling_verbosity": "ProfilingVerbosity", "tiling_optimization_level
 FLAGS = "flags"  # a list of BuilderFlag's members, those aside that packnet sets itself
 TF32 = "TF32"  # products of fp32 with fp16's ten bits; TensorRT's default, ours only when asked for
 HOST_CODE_FLAGS = ("VERSION_COMPATIBLE",)  # put code of the host into the plan, which packnet never lets TensorRT run
-OWN_FLAGS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN", "SPARSE_WEIGHTS", "WEIGHT_STREAMING")
+OWN_FLAGS = (
+    *("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN", "SPARSE_WEIGHTS", "WEIGHT_STREAMING"),
+    "REQUIRE_USER_ALLOCATION",
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class BuildOptions:
     min_batch: int = field(default=1, metadata={"help": "the fewest images a request may hold"})
     opt_batch: int = field(default=1, metadata={"help": "the images a request holds as a rule; kernels suit it best"})
     max_batch: int = field(default=8, metadata={"help": "the most images a request may hold"})
+    batch_profiles: tuple[int, ...] = field(
+        default=(), metadata={"help": "a number of images with kernels of their own, within these (not for refit)"}
+    )
     image_size: int | None = field(
         default=None, metadata={"help": "height and width of the images  [default: the pack's]"}
     )
@@ -88,6 +94,9 @@ class BuildOptions:
         default=(), metadata={"help": "a GPU to build for, such as 8.6 (tensorrt-rtx)  [default: the GPU here, or all]"}
     )
     device: str = field(default="cuda", metadata={"help": "the GPU to build and check on: cuda, the first, or cuda:N"})
+    hardware_compatible: bool = field(
+        default=False, metadata={"help": "Run on every GPU from Ampere on, not on this kind alone; slower (tensorrt)."}
+    )
     config: Path | None = field(default=None, metadata={"help": "a TOML file with rarer settings (docs/engines.md)"})
     rtol: float | None = field(
         default=None,
@@ -106,6 +115,14 @@ class BuildOptions:
             raise UsageError(
                 f"batch: expected 1 <= min <= opt <= max, got {self.min_batch}, {self.opt_batch} and {self.max_batch}"
             )
+        if odd := [size for size in self.batch_profiles if not self.min_batch <= size <= self.max_batch]:
+            raise UsageError(
+                f"batch profile: expected {self.min_batch} to {self.max_batch} images, as the plan takes, got {odd[0]}"
+            )
+        if self.batch_profiles and self.switch == "refit":
+            raise UsageError(
+                "batch profile: TensorRT refits engines of one optimisation profile alone; use --switch bind"
+            )
         if self.workspace is not None and self.workspace < 1:
             raise UsageError(f"workspace: expected 1 MiB or more, got {self.workspace}")
         if self.rtol is not None and not 0 <= self.rtol < float("inf"):
@@ -119,6 +136,8 @@ class BuildOptions:
                 f"sparsity require: with switch {self.switch} weights are not known when kernels are chosen, so none "
                 "can be sparse; use --switch refit or none"
             )
+        if self.hardware_compatible and self.backend == "tensorrt-rtx":
+            raise UsageError("hardware compatible: tensorrt-rtx builds for GPUs that are named: --compute-capability")
         if self.compute_capability and self.backend == "tensorrt":
             raise UsageError("compute capability: a tensorrt plan fits the GPU it is built on; use tensorrt-rtx")
 

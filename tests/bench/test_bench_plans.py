@@ -15,7 +15,7 @@ from packnet_deploy.bench import run as running
 from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.prepare import jobs_of_pack, jobs_of_plans, split_files
-from packnet_deploy.bench.report import IN_TURN, NO_COPIES, REPEATED, Measurement
+from packnet_deploy.bench.report import GPU_TIME, IN_TURN, NO_COPIES, REPEATED, Measurement
 from packnet_deploy.bench.ways import ways_of
 from packnet_deploy.bench.worker import measure
 from packnet_deploy.cli.app import run
@@ -102,11 +102,14 @@ def test_what_is_measured_of_an_engine(
     assert found.notes == (f"{found.label}: batches of 8 go in parts of 4, the most the plan takes",)
     assert found.gpu_memory_bytes == sum(device.allocated for device in devices) > 0
 
-    kinds = {how: [(row.batch, row.task) for row in found.timings(how)] for how in (IN_TURN, REPEATED, NO_COPIES)}
+    kinds = {
+        how: [(row.batch, row.task) for row in found.timings(how)] for how in (IN_TURN, REPEATED, NO_COPIES, GPU_TIME)
+    }
     both = [(batch, task) for batch in (2, 8) for task in ("one", "two")]
     assert kinds[IN_TURN] == both
     assert kinds[REPEATED] == ([] if way == "together" else both)
-    assert kinds[NO_COPIES] == both[:2], "what goes in parts is no one batch"
+    assert kinds[NO_COPIES] == kinds[GPU_TIME] == both[:2], "what goes in parts is no one batch"
+    assert {row.timing.p50_ms for row in found.timings(GPU_TIME)} == {0.25}
     assert (found.switch is None) == (way == "together")
     assert found.switch is None or found.switch.runs == 3 * 2, "each of two tasks thrice"
     assert found.switch_ms is not None
@@ -120,6 +123,20 @@ def test_another_precision_is_told(pack: Pack, tmp_path: Path, devices: list[Sta
     assert measure(job).notes == ("bind tensorrt: the plan computes in fp16, not in fp32 as others do",)
 
 
+def test_a_graph_that_cannot_be_captured_costs_the_graph_alone_and_is_told(
+    pack: Pack, tmp_path: Path, devices: list[StandInDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandInDevice, "refuses_capture", "operation not permitted when stream is capturing")
+    write_plan(tmp_path / "bind.plan", pack, "bind")
+    options = dataclasses.replace(QUICK, batch_sizes=(2,))
+    job = jobs_of_plans([tmp_path / "bind.plan"], pack, ["one", "two"], options)[1]
+    found = measure(job)
+    assert found.notes == (
+        "bind tensorrt graph: CUDA graph: operation not permitted when stream is capturing; running without one",
+    )
+    assert len(found.timings(NO_COPIES)) == 2
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_no_copies_means_none(pack: Pack, tmp_path: Path, devices: list[StandInDevice], graph: bool) -> None:
     write_plan(tmp_path / "bind.plan", pack, "bind")
@@ -127,7 +144,9 @@ def test_no_copies_means_none(pack: Pack, tmp_path: Path, devices: list[StandInD
     job = jobs_of_plans([tmp_path / "bind.plan"], pack, ["two"], options)[graph]
     assert measure(job).timings(NO_COPIES)[0].timing.runs == 20
     run = "replay" if graph else "run 2"
-    assert devices[0].log[-43:-1] == [run, "synchronise"] * 21, "one untimed, which has captured the graph"
+    alone = devices[0].log[-103:-1]
+    assert alone[:42] == [run, "synchronise"] * 21, "one untimed, which has captured the graph"
+    assert alone[42:] == ["timed", run, "synchronise"] * 20
 
 
 def test_the_switch_alone_changes_the_task_each_time(pack: Pack, tmp_path: Path, devices: list[StandInDevice]) -> None:

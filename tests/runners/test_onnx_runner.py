@@ -44,6 +44,17 @@ def test_any_number_of_images_is_taken(models: dict[str, Path], images: np.ndarr
         assert [len(runner.infer(images[:count], "birds")) for count in (1, 2, 6)] == [1, 2, 6]
 
 
+def test_a_batch_that_is_held_gives_the_same_logits_again_and_again(
+    models: dict[str, Path], images: np.ndarray
+) -> None:
+    """Here on the CPU; on a GPU, images and logits stay there."""
+    with OnnxRunner(models) as runner:
+        run = runner.hold(images, "birds")
+        for _ in range(2):
+            (logits,) = run().copy_outputs_to_cpu()
+            np.testing.assert_array_equal(logits, runner.infer(images, "birds"))
+
+
 def test_an_unknown_task_lists_the_known_ones(models: dict[str, Path], images: np.ndarray) -> None:
     with OnnxRunner(models) as runner, pytest.raises(UsageError, match=r"flowers, birds, got 'fish'"):
         runner.infer(images, "fish")

@@ -83,7 +83,7 @@ def test_cuda_computes_fp32_in_fp32_from_the_libraries_of_pip(monkeypatch: pytes
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(True))
     for _ in range(2):
         open_session(plain().SerializeToString(), "auto")
-        assert Opened.asked == [(CUDA, {"use_tf32": "0"}), CPU]
+        assert Opened.asked == [(CUDA, {"use_tf32": "0", "device_id": "0"}), CPU]
     open_session(plain().SerializeToString(), "cpu")
     assert Opened.asked == [CPU]
     assert loaded == [True]

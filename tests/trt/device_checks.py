@@ -132,6 +132,13 @@ def graphs(folder: Path) -> None:
     device.close()
 
 
+def the_gpus_clock(folder: Path) -> None:
+    device = Device(GPU)
+    here, number = device.allocate(4), np.array([7], np.int32)
+    assert device.timed(lambda: device.upload(here, number)) == 0.25
+    device.close()
+
+
 def another_thread(folder: Path) -> None:
     """A context has to be made current in every thread."""
     device = Device(GPU)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -50,6 +51,8 @@ class StandInDevice:
         refuses_capture: what a capture fails with, as a driver may say it.
     """
 
+    refuses_capture = ""
+
     def __init__(self, kernels: HostKernels | None = None, stream: int = STREAM) -> None:
         self.kernels = kernels
         self.stream = stream
@@ -62,7 +65,6 @@ class StandInDevice:
         self.graphs: list[Any] = []
         self.closed = False
         self.fails_next = False
-        self.refuses_capture = ""
 
     @property
     def used(self) -> int:
@@ -141,6 +143,12 @@ class StandInDevice:
 
         self.enqueue(f"clear owners {owners.count}", work)
 
+    def timed(self, enqueue: Callable[[], None]) -> float:
+        self.log.append("timed")
+        enqueue()
+        self.synchronise()
+        return 0.25
+
     def capture(self, enqueue: Callable[[], None], stale: Any = None) -> Any:
         self.log.append("capture" if stale is None else "capture again")
         self.capturing = graph = []
@@ -202,6 +210,10 @@ class StandInLogger:
     ERROR = 1
 
 
+class StandInProfiler:
+    pass
+
+
 @dataclass
 class StandInWeights:
     dtype: StandInDataType | None
@@ -221,6 +233,15 @@ class StandInEngine:
     @property
     def num_io_tensors(self) -> int:
         return len(self.inputs) + 1
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self.trt.profiles)
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        assert name == "images"
+        image = self._tensor(name).shape[1:]
+        return [(batch, *image) for batch in self.trt.profiles[profile]]
 
     def get_tensor_name(self, index: int) -> str:
         return (*self.inputs, "logits")[index]
@@ -250,6 +271,8 @@ class StandInContext:
     engine: StandInEngine
     addresses: dict[str, int] = field(default_factory=dict)
     batch: tuple[int, ...] = ()
+    profile: int = 0
+    profiler: Any = None  # told of each layer, when the work is done
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -257,15 +280,21 @@ class StandInContext:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.batch = shape
-        least, most = self.engine.trt.batch
+        least, _, most = self.engine.trt.profiles[self.profile]
         return name == "images" and least <= shape[0] <= most
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        """Shapes are to be said again."""
+        self.engine.trt.device_of(stream).log.append(f"profile {profile}")
+        self.profile, self.batch = profile, ()
+        return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         assert name == "logits"
         return self.batch[0], self.engine.trt.classes or self.engine.get_tensor_shape("logits")[1]
 
     def execute_async_v3(self, stream: int) -> bool:
-        trt, shape, addresses = self.engine.trt, self.batch, dict(self.addresses)
+        trt, shape, addresses, profiler = self.engine.trt, self.batch, dict(self.addresses), self.profiler
 
         def work() -> None:
             feeds = {"images": at(addresses["images"], int(np.prod(shape)), np.dtype(np.float32)).reshape(shape)}
@@ -278,6 +307,9 @@ class StandInContext:
                     feeds[node.name] = flat.reshape(node.shape)
             (logits,) = self.engine.session.run(["logits"], feeds)
             at(addresses["logits"], logits.size, logits.dtype)[:] = logits.reshape(-1)
+            if profiler is not None:
+                for layer in json.loads(trt.inspection)["Layers"]:
+                    profiler.report_layer_time(layer["Name"], 0.5)
 
         device = trt.device_of(stream)
         if device.before_run is not None:
@@ -291,6 +323,7 @@ class StandInTensorRT:
 
     Attributes:
         batch: the fewest and the most images that engines take.
+        batch_profiles: numbers of images that have an optimisation profile of their own.
         classes: how wide engines' logits are; 0 for as wide as the graph's.
         refuses: a weight at which the next refit stops, those before it replaced.
         surplus: a weight that engines take besides those of the graph.
@@ -299,7 +332,7 @@ class StandInTensorRT:
         others: the devices of further lanes.
     """
 
-    ILogger, DataType, Weights = StandInLogger, StandInDataType, StandInWeights
+    ILogger, IProfiler, DataType, Weights = StandInLogger, StandInProfiler, StandInDataType, StandInWeights
     TensorLocation = enum.Enum("TensorLocation", "HOST DEVICE")
     LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
     inspection = '{"Layers": []}'
@@ -307,6 +340,7 @@ class StandInTensorRT:
     surplus: tuple[str, ...] = ()
     merged: tuple[frozenset[str], ...] = ()
     batch = (1, 4)
+    batch_profiles: tuple[int, ...] = ()
     classes = 0
 
     def __init__(self, device: StandInDevice, switch: str) -> None:
@@ -315,6 +349,12 @@ class StandInTensorRT:
         self.refuses = ""
         self.loads = 0
         self.logger: StandInLogger | None = None
+
+    @property
+    def profiles(self) -> list[tuple[int, int, int]]:
+        """The least, best and most images of each; the first is of the whole range."""
+        least, most = self.batch
+        return [(least, least, most), *((size, size, size) for size in self.batch_profiles)]
 
     @property
     def flavour(self) -> Flavour:

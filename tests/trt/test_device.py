@@ -47,6 +47,7 @@ def run(check: str, libcuda: Path, folder: Path, **environment: str) -> None:
         "kernels",
         "graphs",
         "the_context_stays",
+        "the_gpus_clock",
         "another_thread",
         "another_gpu",
         "failures",

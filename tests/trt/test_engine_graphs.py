@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,9 +58,27 @@ def test_what_cannot_be_captured_runs_without_and_says_so_once(bench: Bench, cap
             for _ in range(3):
                 bench.expect(engine, task)
         assert bench.device.log.count("capture") == 1
+        assert engine.notes == tuple(record.message for record in caplog.records)
     assert [record.message for record in caplog.records] == [
         "CUDA graph: the CUDA driver says CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; running without one"
     ]
+
+
+def test_the_engine_alone_by_the_gpus_clock_and_layer_by_layer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [{"Name": "conv1 + relu1", "LayerType": "Conv", "TacticName": "some_kernel"}]
+    monkeypatch.setattr(StandInTensorRT, "inspection", json.dumps({"Layers": listed}))
+    with bench.load("bind") as engine:
+        for again in (engine.run_again, engine.time_again, engine.profile):
+            with pytest.raises(UsageError, match="none has run yet; call infer first"):
+                again()
+        engine.infer(bench.images[:2], "two")
+        bench.device.log.clear()
+        assert engine.time_again() == 0.25
+        assert bench.device.log == ["timed", "run 2", "synchronise"]
+        assert [(layer.name, layer.ms) for layer in engine.profile(3)] == [("conv1 + relu1", 0.5)]
+        assert bench.device.log.count("run 2") == 1 + 3
+        engine.set_task("two")
+        bench.expect(engine, "two")
 
 
 def test_tensorrt_is_asked_before_a_capture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from stand_in_plans import growing_pack, write_plan
 
 from packnet_deploy.errors import ArtefactError
 from packnet_deploy.trt import loader
-from packnet_deploy.trt.inspection import Layer, layers_of, picked_by_inspector, picked_by_log
+from packnet_deploy.trt.inspection import Layer, layers_of, picked_by_inspector, picked_by_log, with_times
 
 # TensorRT 8.6, NVIDIA/TensorRT#4054 (shortened), and 8.0, #1403.
 TRT_8 = "(Sparsity) Layers eligible for sparse math: MatMul_401, Conv_619 + Relu_620, Conv_622 + Relu_623"
@@ -85,6 +85,20 @@ def test_an_engine_without_detail_has_names_alone() -> None:
     layers = layers_of(json.dumps({"Layers": ["conv1 + relu1", "conv2"], "Bindings": []}))
     assert layers[0] == Layer("conv1 + relu1", ("conv1", "relu1"), "", "")
     assert picked_by_inspector(layers, ["conv1"]) is None
+
+
+def test_each_layer_has_the_median_of_its_times() -> None:
+    """A layer that runs and is not listed comes last; one that does not run has no time."""
+    layers = layers_of(json.dumps(INSPECTED))
+    runs = [{"conv1 + relu1": 0.5, "conv2": 3.0}, {"conv1 + relu1": 0.7, "conv2": 1.0, "odd": 0.1}]
+    timed = with_times(layers, [*runs, {"conv1 + relu1": 9.0, "conv2": 2.0}])
+    assert [(layer.name, layer.ms) for layer in timed] == [
+        ("conv1 + relu1", 0.7),
+        ("conv2", 2.0),
+        ("Reformat", None),
+        ("odd", 0.1),
+    ]
+    assert timed[0] == replace(layers[0], ms=0.7)
 
 
 @pytest.mark.parametrize("information", ["", "not JSON", "[]", '{"Layers": [3]}'])

@@ -111,6 +111,18 @@ def test_a_plan_of_one_batch_size(bench: Bench, monkeypatch: pytest.MonkeyPatch,
         bench.expect(engine, "one")
 
 
+def test_a_batch_takes_the_kernels_that_suit_it_best(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandInTensorRT, "batch_profiles", (1, 3))
+    with bench.load("bind") as engine:
+        engine.set_task("two")
+        together = engine.infer(bench.images)
+        bench.device.log.clear()
+        for count, profile in ((1, ["profile 1"]), (1, []), (3, ["profile 2"]), (2, ["profile 0"]), (4, [])):
+            np.testing.assert_allclose(engine.infer(bench.images[:count]), together[:count], rtol=1e-5, atol=1e-5)
+            assert [entry for entry in bench.device.log if entry.startswith("profile")] == profile
+            bench.device.log.clear()
+
+
 def test_a_refitter_that_tensorrt_does_not_make(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(self: StandInTensorRT, engine: object, logger: object) -> None:
         raise TypeError("pybind11::init(): factory function returned nullptr")

@@ -16,6 +16,7 @@ from stand_in_plans import growing_pack
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt import build as building
+from packnet_deploy.trt import flavour as flavours
 from packnet_deploy.trt import network as networks
 from packnet_deploy.trt.build import build_plan
 from packnet_deploy.trt.flavour import Flavour, load_flavour
@@ -23,7 +24,7 @@ from packnet_deploy.trt.gpu import find_gpu
 from packnet_deploy.trt.graph import engine_graph
 from packnet_deploy.trt.network import Network
 from packnet_deploy.trt.options import BuildOptions, apply_settings
-from packnet_deploy.trt.sidecar import read_sidecar
+from packnet_deploy.trt.sidecar import Gpu, read_sidecar
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'packnet-deploy[rtx]'")
 
@@ -174,18 +175,61 @@ def test_what_the_builders_log_says_of_sparse_layers(pack: Pack) -> None:
     assert not any((network.picked(layers) or {}).values())
 
 
+HARDWARE = enum.Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
+
+
+def on_a_stub(flavour: str, options: BuildOptions, **more: Any) -> MagicMock:
+    """The configuration with which a builder was asked for a plan."""
+    capabilities = enum.Enum("ComputeCapability", "CURRENT SM75 SM86")
+    api = MagicMock(IProgressMonitor=object, ComputeCapability=capabilities, HardwareCompatibilityLevel=HARDWARE)
+    builder = MagicMock()
+    builder.build_serialized_network.return_value = b"plan"
+    network = Network(Flavour(flavour, api), MagicMock(), builder, MagicMock(), (), None)
+    assert network.serialise(options, (3, 5, 6), **more) == b"plan"
+    return builder.create_builder_config()
+
+
 @pytest.mark.parametrize(("refit", "expected"), [(True, ["CURRENT"]), (False, ["SM75", "SM86"])])
 def test_what_can_be_refitted_is_built_for_the_gpu_at_hand(refit: bool, expected: list[str]) -> None:
     """With a list that lacks SM80 TensorRT-RTX refuses it, and a GPU may be one that no list has. On a stub."""
-    api = MagicMock(IProgressMonitor=object, ComputeCapability=enum.Enum("ComputeCapability", "CURRENT SM75 SM86"))
-    builder = MagicMock()
-    builder.build_serialized_network.return_value = b"plan"
-    network = Network(Flavour("tensorrt-rtx", api), MagicMock(), builder, MagicMock(), (), None)
-    assert network.serialise(BuildOptions(), (3, 5, 6), capabilities=("7.5", "8.6"), refit=refit) == b"plan"
-    config = builder.create_builder_config()
+    config = on_a_stub("tensorrt-rtx", BuildOptions(), capabilities=("7.5", "8.6"), refit=refit)
     asked = [call.args for call in config.set_compute_capability.call_args_list]
     assert [(kind.name, place) for kind, place in asked] == [(name, place) for place, name in enumerate(expected)]
     assert config.num_compute_capabilities == len(expected)
+
+
+@pytest.mark.parametrize("switch", ["bind", "selector", "none"])
+def test_numbers_of_images_with_kernels_of_their_own(pack: Pack, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    """Built by the real TensorRT-RTX; the first profile is that of the whole range, for runtimes that know no other."""
+    options = BuildOptions(**RTX, switch=switch, max_batch=8, batch_profiles=(1, 8, 1))
+    config = config_of(pack, monkeypatch, options, "two" if switch == "none" else None)
+    assert config.num_optimization_profiles == 3
+    for wrong, match in (({"batch_profiles": (9,)}, "expected 1 to 8 images"), ({"switch": "refit"}, "one optimi")):
+        with pytest.raises(UsageError, match=match):
+            replace(options, **wrong)
+
+
+def test_a_cuda_graph_can_hold_what_tensorrt_rtx_runs(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory is taken as it runs; TensorRT itself takes none, and does not know the flag."""
+    flags = load_flavour("tensorrt-rtx").api.BuilderFlag
+    config = config_of(pack, monkeypatch, BuildOptions(**RTX, switch="bind"))
+    assert config.get_flag(flags.REQUIRE_USER_ALLOCATION)
+    assert not on_a_stub("tensorrt", BuildOptions()).set_flag.called
+    assert on_a_stub("tensorrt-rtx", BuildOptions()).set_flag.called
+
+
+def test_a_plan_for_every_gpu_from_ampere_on(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TensorRT makes of it takes a GPU: on a stub."""
+    options = BuildOptions(backend="tensorrt", switch="bind", hardware_compatible=True)
+    assert on_a_stub("tensorrt", options).hardware_compatibility_level is HARDWARE.AMPERE_PLUS
+    trt = Flavour("tensorrt", MagicMock())
+    assert building._capabilities(trt, Gpu("One", "8.6", "13.0", 1 << 33), options) == flavours.FROM_AMPERE_ON
+    with pytest.raises(EnvironmentFault, match=r"capability 8\.0 or newer to build on, got 7\.5"):
+        building._capabilities(trt, Gpu("Older", "7.5", "13.0", 1 << 33), options)
+    with pytest.raises(UsageError, match="builds for GPUs that are named"):
+        build_plan(pack, pack.path.parent / "x.plan", replace(options, backend="auto"))
+    with pytest.raises(UsageError, match="builds for GPUs that are named"):
+        replace(options, backend="tensorrt-rtx")
 
 
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU here, and the build succeeds")

@@ -26,7 +26,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[StandInDevice]:
     """Every device that was opened, the latest last."""
     opened: list[StandInDevice] = []
 
-    def open_device(gpu: object) -> StandInDevice:
+    def open_device(gpu: object, index: int) -> StandInDevice:
         return opened[-1]
 
     def flavour(name: str) -> object:
