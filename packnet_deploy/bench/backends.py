@@ -16,7 +16,8 @@ from packnet_deploy.bench.job import Job
 from packnet_deploy.bench.memory import gpu_bytes_used
 from packnet_deploy.bench.options import ONNXRUNTIME, TORCH
 from packnet_deploy.pack.directory import Pack
-from packnet_deploy.runners.contract import Float32Array, Runner, device_of
+from packnet_deploy.runners.contract import Float32Array, Runner
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.runners.onnx import OnnxRunner, start_runtime
 from packnet_deploy.runners.session import CUDA
 from packnet_deploy.trt.flavour import load_flavour

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.export.options import PRECISION_NAMES
-from packnet_deploy.runners.contract import device_of
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.trt.flavour import FLAVOURS
 from packnet_deploy.trt.options import SWITCHES
 

@@ -17,7 +17,7 @@ from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.export.shared import export_shared
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE
-from packnet_deploy.runners.contract import device_of
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.runners.exported import tasks_in
 from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.trt.build import build_plan, build_plans

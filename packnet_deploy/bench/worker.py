@@ -21,7 +21,8 @@ from packnet_deploy.bench.options import BenchOptions
 from packnet_deploy.bench.report import GPU_TIME, NO_COPIES, REPEATED, Latency, Measurement
 from packnet_deploy.bench.timing import Timing, summarise, time_in_turn
 from packnet_deploy.errors import UsageError
-from packnet_deploy.runners.contract import Float32Array, device_of
+from packnet_deploy.runners.contract import Float32Array
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.trt.flavour import FLAVOURS
 
 Images = dict[str, Float32Array]

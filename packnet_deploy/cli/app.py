@@ -35,6 +35,7 @@ COMMANDS = {
     "eval": ("evaluate", "Measure how often a task is right, in ONNX Runtime or TensorRT."),
     "bench": ("bench", "Measure latency, throughput, memory and switching time of tasks."),
     "doctor": ("doctor", "Show what this machine can build and run, and what would fix each gap."),
+    "gpu-report": ("gpu_report", "Check and measure everything that takes a GPU, and write it to DIR."),
     "delta": ("delta", "Move one task between packs as a single file."),
     "experiment": ("experiment", "Run what an experiment's recipe asks for and is not done yet."),
     "report": ("report", "Write an experiments folder's tables and figures as HTML and Markdown."),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.cli.show import say, say_text
+from packnet_deploy.cli.show import say_text
 
 if TYPE_CHECKING:
     from packnet_deploy.doctor.diagnosis import Diagnosis
@@ -16,22 +15,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option(
-    "--gpu-report",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Check and measure everything that takes a GPU, and write it to DIR as Markdown and JSON. Takes some minutes.",
-)
-def command(as_json: bool, gpu_report: Path | None) -> None:
+def command(as_json: bool) -> None:
     """Show what this machine can build and run, and what would fix each gap.
 
     Every package is tried, not only looked for. The exit code is 0 whatever is found.
     """
     from packnet_deploy.doctor.diagnosis import diagnose
 
-    if gpu_report is not None:
-        _report(gpu_report, as_json)
-        return
     diagnosis = diagnose()
     if as_json:
         say_text(json.dumps(diagnosis.to_json(), indent=2))
@@ -67,17 +57,3 @@ def _show(diagnosis: Diagnosis) -> None:
     for gap, number in numbers.items():
         screen.print(f"gap {number}: {gap.what}", soft_wrap=True)
         screen.print(f"       {gap.fix}", soft_wrap=True)
-
-
-def _report(folder: Path, as_json: bool) -> None:
-    from packnet_deploy.gpu_report.report import JSON, MARKDOWN, gpu_report
-
-    def tell(done: int, count: int, name: str) -> None:
-        say(f"{done + 1} of {count}: {name}", err=True)
-
-    report = gpu_report(folder, tell)
-    if as_json:
-        say_text(json.dumps(report.to_json(), indent=2))
-        return
-    say_text(report.to_markdown())
-    say(f"wrote {folder / MARKDOWN} and {folder / JSON}")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from packnet_deploy.export.api import export_task
 from packnet_deploy.pack.directory import OpenedPack, Pack
-from packnet_deploy.runners.contract import Float32Array, check_task, device_of
+from packnet_deploy.runners.contract import Float32Array, check_task
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.runners.onnx import OnnxRunner
 
 

@@ -1,21 +1,22 @@
-"""TensorRT on this GPU: does it run, are the logits right, what does where the bank lies cost?
+"""TensorRT on this GPU: does it run at all, and does it keep the bias of a linear layer?
 
-Every function is one section of the GPU report; ``folder`` is for its packs and plans.
+``loads`` and ``bias`` are sections of the GPU report; ``folder`` is for packs and plans.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from packnet_deploy.bench.timing import summarise, time_in_turn
 from packnet_deploy.errors import EnvironmentFault, PackNetError
 from packnet_deploy.fresh import one_line
-from packnet_deploy.gpu_report.section import Cell, Section, row
+from packnet_deploy.gpu_report.section import Cell, Section
+from packnet_deploy.gpu_report.sheet import Sheet
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt.build import build_plan
@@ -24,9 +25,12 @@ from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.engine import Engine
 from packnet_deploy.trt.flavour import FLAVOURS, MODULES, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu
-from packnet_deploy.trt.options import SWITCHES, BuildOptions
+from packnet_deploy.trt.graph import engine_graph
+from packnet_deploy.trt.network import CURRENT, Network
+from packnet_deploy.trt.options import BuildOptions
 
 LARGE, SMALL, SMALL_SIZE = "resnet50", "resnet18", 64
+UNSET = "unset"
 MB = 1e6
 
 
@@ -42,7 +46,8 @@ def installed() -> list[str]:
     return names
 
 
-def _small(folder: Path) -> Pack:
+def small(folder: Path) -> Pack:
+    """A pack of three tasks that is built in no time."""
     from packnet_deploy.gpu_report.samples import sample_pack
 
     return sample_pack(folder / "small.pack", SMALL, SMALL_SIZE)
@@ -55,34 +60,41 @@ def large(folder: Path) -> Pack:
     return sample_pack(folder / "large.pack", LARGE)
 
 
-def loads(folder: Path) -> Section:
+def loads(folder: Path, sheet: Sheet) -> Section:
     """Does it run here, on its list of GPUs or not?"""
     columns = ("backend", "version", "built for", "on its list", "runs")
-    gpu, pack = expect_gpu("running engines"), _small(folder)
+    gpu = expect_gpu("running engines")
     rows = []
     for name in installed():
         flavour = load_flavour(name)
         here = gpu.compute_capability
         listed = here in flavour.compute_capabilities or not flavour.builds_for_named_gpus
-        for target in [here] if listed else flavour.usual_capabilities("fp32"):
+        named = [here] if listed else list(flavour.usual_capabilities("fp32"))
+        for target in [*named, UNSET, CURRENT] if flavour.builds_for_named_gpus else named:
             label = (name, flavour.version, target, "yes" if listed else "no")
-            rows.append(row(label, columns, partial(_runs, folder, pack, name, target, listed)))
+            rows.append(sheet.row(label, columns, partial(_runs, folder, name, target, named)))
     return Section(
         "Does it run here",
         f"Does TensorRT load and run a plan on compute capability {gpu.compute_capability}, within its list of GPUs or "
-        "outside it? Outside, packnet itself refuses plans; here it does not, to find out.",
+        f"outside it? Outside, packnet itself refuses plans; not here, to find out. {UNSET}: no list was given.",
         columns,
         tuple(rows),
     )
 
 
-def _runs(folder: Path, pack: Pack, name: str, target: str, listed: bool) -> tuple[Cell]:
-    plan, task = folder / "runs.plan", pack.tasks[0].name
+def _runs(folder: Path, name: str, target: str, named: Sequence[str]) -> tuple[Cell]:
+    pack = small(folder)
+    plan, task, flavour = folder / "runs.plan", pack.tasks[0].name, load_flavour(name)
     options = BuildOptions(backend=name, switch="none", verify=False)
-    if not listed:
-        options = replace(options, compute_capability=(target,))
+    if flavour.builds_for_named_gpus:
+        options = replace(options, compute_capability=(target,) if target in named else tuple(named))
     sidecar = build_plan(pack, plan, options, task).sidecar
-    flavour, content = load_flavour(name), read_plan(plan, sidecar)
+    content = read_plan(plan, sidecar)
+    if target not in named:
+        graph = engine_graph(pack, options, task)
+        capabilities = [] if target == UNSET else [target]
+        network = Network.parse(flavour, graph.onnx, [])
+        content = network.serialise(options, graph.target.input.shape, capabilities=capabilities)
     device, expected = Device(expect_gpu("running an engine")), pack.load_task(task).probe_logits
     try:
         with Engine(plan, content, sidecar, None, flavour, [device]) as engine:
@@ -92,45 +104,11 @@ def _runs(folder: Path, pack: Pack, name: str, target: str, listed: bool) -> tup
     return (f"yes; logits differ by {compare(got, expected).of_scale:.1g} of their scale",)
 
 
-def parity(folder: Path) -> Section:
-    """Is every task of every way to switch what the pack says?"""
-    columns = ("backend", "switch", "precision", "tasks", "largest difference", "allowed")
-    pack = large(folder)
-    rows = [
-        row((name, switch, precision), columns, partial(_differences, folder, pack, name, switch, precision))
-        for name in installed()
-        for switch in SWITCHES
-        for precision in ("fp32", "fp16", "bf16")
-    ]
-    agree = sum(isinstance(cells[3], int) for cells in rows)
-    failed = sum(str(cells[3]).startswith("FAILED") for cells in rows)
-    return Section(
-        "Parity",
-        f"{LARGE}: after a build each plan is switched to every task and back, and its logits are held against the "
-        "pack's, as PyTorch gave them on the CPU.",
-        columns,
-        tuple(rows),
-        f"{agree} agree, {failed} do not, {len(rows) - agree - failed} were not measured",
-    )
-
-
-def _differences(folder: Path, pack: Pack, name: str, switch: str, precision: str) -> tuple[Cell, ...]:
-    options = BuildOptions(backend=name, switch=switch, precision=precision)
-    found = [
-        difference
-        for task in ([entry.name for entry in pack.tasks] if switch == "none" else [None])
-        for difference in build_plan(pack, folder / "parity.plan", options, task).differences.values()
-    ]
-    worst = max(found, key=lambda difference: difference.of_allowed)
-    return len(found), worst.max_difference, worst.allowed
-
-
-def bias(folder: Path) -> Section:
+def bias(folder: Path, sheet: Sheet) -> Section:
     """Is the bias of a linear layer still there in a refittable engine?"""
     columns = ("backend", "version", "switch", "bias", "from the right logits", "from those without bias")
-    pack = _small(folder)
     rows = [
-        row((name, load_flavour(name).version, switch), columns, partial(_bias, folder, pack, name, switch))
+        sheet.row((name, load_flavour(name).version, switch), columns, partial(_bias, folder, name, switch))
         for name in installed()
         for switch in ("refit", "bind")
     ]
@@ -143,7 +121,8 @@ def bias(folder: Path) -> Section:
     )
 
 
-def _bias(folder: Path, pack: Pack, name: str, switch: str) -> tuple[Cell, ...]:
+def _bias(folder: Path, name: str, switch: str) -> tuple[Cell, ...]:
+    pack = small(folder)
     plan, task = folder / "bias.plan", pack.load_task(pack.tasks[0].name)
     build_plan(pack, plan, BuildOptions(backend=name, switch=switch, verify=False))
     with Engine.load(plan, pack) as engine:
@@ -157,31 +136,3 @@ def which_bias(got: np.ndarray, expected: np.ndarray, bias: np.ndarray) -> tuple
     kept, lost = (compare(got, wanted).max_difference for wanted in (expected, expected - bias))
     clear = min(kept, lost) < 0.1 * max(kept, lost)
     return ("kept" if kept < lost else "LOST") if clear else "neither fits", kept, lost
-
-
-def banks(folder: Path) -> Section:
-    """What does a switch cost with the bank on the GPU, and on the host?"""
-    columns = ("backend", "switch", "bank", "switch p50, ms", "switch p99, ms", "GPU memory, MB")
-    pack = large(folder)
-    rows = []
-    for name in installed():
-        for switch in ("refit", "bind"):
-            for bank in ("device", "host"):
-                rows.append(row((name, switch, bank), columns, partial(_bank, folder, pack, name, switch, bank)))
-    return Section(
-        "The bank on the device or on the host",
-        f"{LARGE}, fp32, {len(pack.tasks)} tasks: the switch alone, in turn over the tasks.",
-        columns,
-        tuple(rows),
-    )
-
-
-def _bank(folder: Path, pack: Pack, name: str, switch: str, bank: str) -> tuple[Cell, ...]:
-    plan = folder / f"{name}-{switch}.plan"
-    if not plan.exists():
-        build_plan(pack, plan, BuildOptions(backend=name, switch=switch, verify=False))
-    with Engine.load(plan, pack, bank=bank) as engine:
-        calls = {task: partial(engine.set_task, task) for task in engine.tasks}
-        samples = time_in_turn(calls, warmup=3, repeats=100, seconds=5)
-        timing = summarise([time for times in samples.values() for time in times], batch=1)
-        return timing.p50_ms, timing.p99_ms, engine.device_bytes / MB

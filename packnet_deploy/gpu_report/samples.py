@@ -6,6 +6,7 @@ Speed, memory and exactness depend on shapes and zeros, not on what was learnt. 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +28,18 @@ CALIBRATION = 8  # images that normalisation statistics are taken from
 def sample_pack(
     path: Path, arch: str, image_size: int = 224, *, tasks: Sequence[str] = TASKS, pattern: str = ""
 ) -> Pack:
-    """A pack of several tasks; the last one takes all that is free.
+    """A pack of several tasks; the last one takes all that is free. One that is there already is taken as it is.
 
     Args:
         pattern: "2:4" or none, as ``packnet train --pattern``.
     """
+    if path.exists():
+        return Pack.open(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        return Pack.open(_drawn(Path(folder) / path.name, arch, image_size, tasks, pattern).path.rename(path))
+
+
+def _drawn(path: Path, arch: str, image_size: int, tasks: Sequence[str], pattern: str) -> Pack:
     torch.manual_seed(0)
     network = _network(arch, image_size, pattern)
     pack = None
@@ -46,6 +54,8 @@ def sample_pack(
 
 def breaking_packs(folder: Path, arch: str, image_size: int) -> tuple[Pack, Pack]:
     """A pack whose one task keeps to 2:4 though nothing promises it, and the same grown by a task that does not."""
+    for name in ("before.pack", "grown.pack"):  # of a process that died
+        shutil.rmtree(folder / name, ignore_errors=True)
     torch.manual_seed(0)
     network = _network(arch, image_size)
     claim = {name: _half_of_every_group(weight) for name, weight in _packable(network).items()}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from packnet_deploy.errors import CheckFailed
-from packnet_deploy.fresh import one_line
 from packnet_deploy.reports import blocks
 
 Cell = str | float | int | None
@@ -38,6 +36,10 @@ class Section:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def records(self) -> list[dict[str, Cell]]:
+        """Its rows, each by the columns' names."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
     def to_blocks(self) -> blocks.Section:
         """As it is shown."""
         if self.not_measured:
@@ -46,20 +48,6 @@ class Section:
             answer = (blocks.Text(f"**{self.answer}**"),) if self.answer else ()
             found = (_table(self.columns, self.rows), *answer)
         return blocks.Section(self.title, self.title, (blocks.Text(self.question), *found))
-
-
-def row(label: Sequence[Cell], columns: Sequence[str], measure: Callable[[], Sequence[Cell]]) -> tuple[Cell, ...]:
-    """A row of a table; where there are no figures, with the reason in the place of the first.
-
-    A check that fails has been made, and is an answer: ``FAILED``.
-    """
-    try:
-        return (*label, *measure())
-    except CheckFailed as error:
-        said = f"FAILED: {one_line(error)}"
-    except Exception as error:  # whatever it is, the other rows count
-        said = f"not measured: {one_line(error)}"
-    return (*label, said, *[None] * (len(columns) - len(label) - 1))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> blocks.Table:

@@ -12,7 +12,8 @@ from packnet_deploy.bench.timing import summarise, time_in_turn
 from packnet_deploy.errors import ArtefactError, CheckFailed
 from packnet_deploy.fresh import one_line
 from packnet_deploy.gpu_report.engines import SMALL, SMALL_SIZE, installed
-from packnet_deploy.gpu_report.section import Cell, Section, row
+from packnet_deploy.gpu_report.section import Cell, Section
+from packnet_deploy.gpu_report.sheet import Sheet
 from packnet_deploy.pack import Pack, probe_batch
 from packnet_deploy.runners.comparison import compare
 from packnet_deploy.trt.build import build_plan
@@ -24,20 +25,16 @@ ARCHS = ("resnet50", "vgg16")
 BATCHES = (1, 32)
 
 
-def gain(folder: Path) -> Section:
+def gain(folder: Path, sheet: Sheet) -> Section:
     """How much faster is an engine that may use sparse kernels?"""
-    from packnet_deploy.gpu_report.samples import sample_pack
-
     columns = ("network", "backend", "switch", "batch", "sparse layers", "picked", "sparse, ms", "dense, ms", "gain")
-    rows = []
-    for arch in ARCHS:
-        pack = sample_pack(folder / f"{arch}.pack", arch, pattern="2:4")
-        rows += [
-            row((arch, name, switch, batch), columns, partial(_gain, folder, pack, name, switch, batch))
-            for name in installed()
-            for switch in ("none", "refit")
-            for batch in BATCHES
-        ]
+    rows = [
+        sheet.row((arch, name, switch, batch), columns, partial(_gain, folder, arch, name, switch, batch))
+        for arch in ARCHS
+        for name in installed()
+        for switch in ("none", "refit")
+        for batch in BATCHES
+    ]
     return Section(
         "What 2:4 gains",
         "Packs with `--pattern 2:4`, fp16: the same plan built with `--sparsity auto` and `off`, run in turn, as CUDA "
@@ -47,7 +44,8 @@ def gain(folder: Path) -> Section:
     )
 
 
-def _gain(folder: Path, pack: Pack, name: str, switch: str, batch: int) -> tuple[Cell, ...]:
+def _gain(folder: Path, arch: str, name: str, switch: str, batch: int) -> tuple[Cell, ...]:
+    pack = patterned(folder, arch)
     task = pack.tasks[-1].name
     sidecars: list[Sidecar] = []
     plans = [folder / "sparse.plan", folder / "dense.plan"]
@@ -80,17 +78,29 @@ def _gain(folder: Path, pack: Pack, name: str, switch: str, batch: int) -> tuple
     )
 
 
-def guard(folder: Path) -> Section:
-    """Does a task that breaks the pattern stay away from a sparse kernel?"""
+def patterned(folder: Path, arch: str) -> Pack:
+    """A pack that keeps to 2:4."""
+    from packnet_deploy.gpu_report.samples import sample_pack
+
+    return sample_pack(folder / f"{arch}-2-4.pack", arch, pattern="2:4")
+
+
+def breaking(folder: Path) -> tuple[Pack, Pack]:
+    """A pack that keeps to 2:4 though nothing promises it, and the same grown by a task that does not."""
     from packnet_deploy.gpu_report.samples import breaking_packs
 
+    return breaking_packs(folder, SMALL, SMALL_SIZE)
+
+
+def guard(folder: Path, sheet: Sheet) -> Section:
+    """Does a task that breaks the pattern stay away from a sparse kernel?"""
     columns = ("backend", "guard", "what happens")
-    before, grown = breaking_packs(folder, SMALL, SMALL_SIZE)
+    before, grown = breaking(folder)
     rows = []
     for name in installed():
         for on in (True, False):
             label = (name, "packnet's" if on else "none but TensorRT's own")
-            rows.append(row(label, columns, partial(_guarded, folder, before, grown, name, on)))
+            rows.append(sheet.row(label, columns, partial(_guarded, folder, before, grown, name, on)))
     return Section(
         "The sparse guard",
         "A plan whose layers may run sparse, and a task added since that breaks 2:4 in them. Packnet refuses to load "

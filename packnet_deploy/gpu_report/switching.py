@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from packnet_deploy.export.deploy_bank import NO_RANK
 from packnet_deploy.export.precision import PRECISIONS, Precision
-from packnet_deploy.gpu_report.section import Cell, Section, row
+from packnet_deploy.gpu_report.section import Cell, Section
+from packnet_deploy.gpu_report.sheet import Sheet
 from packnet_deploy.trt.device import Device, Owners
 from packnet_deploy.trt.difference import order_by_owner, switch_in_place, traffic
 from packnet_deploy.trt.gpu import answer, expect_gpu
@@ -21,27 +23,26 @@ from packnet_deploy.trt.gpu import answer, expect_gpu
 COUNT = 1 << 26  # weights; twice the memory of any GPU's cache, even in half precision
 LAUNCHES = 20  # enqueued at once, so that starting them costs nothing beside them
 REPEATS = 7
-GOAL = 0.8  # of the copy's bandwidth
 COLUMNS = ("precision", "bank", "equal to numpy", "one task up, GB/s", "one task down, GB/s", "copy, GB/s", "ratio")
 
 
-def switching(folder: Path) -> Section:
+def switching(folder: Path, sheet: Sheet) -> Section:
     """The section of the report."""
     device = Device(expect_gpu("switching weights"))
     try:
         device.load_kernels()
         rows = tuple(
-            row((precision.name, where), COLUMNS, lambda p=precision, w=where, c=copy: measure_switch(device, p, w, c))  # type: ignore[misc]
-            for precision in PRECISIONS.values()
+            sheet.row((kind.name, where), COLUMNS, partial(measure_switch, device, kind, where, copy, COUNT))
+            for kind in PRECISIONS.values()
             for where, copy in (("device", device_copy), ("host", host_copy))
         )
     finally:
         device.close()
     ratios = [cells[-1] for cells in rows if isinstance(cells[-1], float)]
-    reached = f"{min(ratios):.0%} of a copy's bandwidth at least; the goal is {GOAL:.0%}" if ratios else ""
+    reached = f"{min(ratios):.0%} of a copy's bandwidth at least" if ratios else ""
     return Section(
         "Switching kernels",
-        f"Are they right, and does the way up reach {GOAL:.0%} of the bandwidth of a copy from where the bank lies, by "
+        "Are they right, and how close does the way up come to the bandwidth of a copy from where the bank lies, by "
         f"the bytes that it reads there and writes? {COUNT:,} weights of three tasks, a quarter of them free.",
         COLUMNS,
         rows,
@@ -54,7 +55,7 @@ def measure_switch(
     precision: Precision,
     where: str,
     copy: Callable[[Any, int, int, int], None],
-    count: int = COUNT,
+    count: int,
 ) -> tuple[Cell, ...]:
     """Switch a random bank of three tasks up from the first to the second and back; a row without its labels.
 

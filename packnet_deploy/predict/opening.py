@@ -11,7 +11,8 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, m
 from packnet_deploy.pack.directory import Pack
 from packnet_deploy.pack.manifest import MANIFEST_FILE
 from packnet_deploy.predict.predictor import Predictor, TaskFacts
-from packnet_deploy.runners.contract import check_task, device_of
+from packnet_deploy.runners.contract import check_task
+from packnet_deploy.runners.devices import device_of
 
 ENGINES = ONNX, TORCH = ("onnx", "torch")
 

@@ -1,6 +1,7 @@
 """Running tasks, whatever runs them, and holding what they answer against what they should. Needs the pack alone.
 
     contract.py     what every runner promises; what graphs and engines call their ends
+    devices.py      what names a device: cpu, cuda, cuda:1
     comparison.py   how far two sets of logits lie apart, or two runners over many images
 
     session.py      graphs in ONNX Runtime, and a bank mapped into memory for several of them

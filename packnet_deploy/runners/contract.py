@@ -18,7 +18,6 @@ Float32Array = npt.NDArray[np.float32]
 # What a graph and an engine call their ends: a pack's graph (docs/format.md) has the first two, whatever holds several
 # tasks and is told which the third.
 IMAGES, LOGITS, TASK = "images", "logits", "task"
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @runtime_checkable
@@ -42,18 +41,6 @@ class Runner(Protocol):
     def __enter__(self) -> Runner: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def device_of(device: str) -> tuple[str, int]:
-    """``auto``, ``cpu`` or ``cuda``, and a GPU's number: ``cuda:1`` is the second that CUDA shows, ``cuda`` the first.
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    kind, colon, number = device.partition(":")
-    if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
-        raise UsageError(f"device: expected one of {', '.join(DEVICES)}, or cuda:N for another GPU, got {device!r}")
-    return kind, int(number or 0)
 
 
 def check_task(task: str, known: Collection[str]) -> None:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, UsageError, printable
 from packnet_deploy.pack.inputs import InputSpec
-from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task, device_of
+from packnet_deploy.runners.contract import IMAGES, LOGITS, TASK, Float32Array, check_images, check_task
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.runners.exported import Selectable, selectable
 from packnet_deploy.runners.rehearsal import rehearse
 from packnet_deploy.runners.session import CPU, CUDA, MappedBank, open_session, why_no_cuda

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import onnx
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError, reason
-from packnet_deploy.runners.contract import IMAGES, Float32Array, device_of
+from packnet_deploy.runners.contract import IMAGES, Float32Array
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.runners.exported import expect_allowed, external_tensors
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, missing_package
-from packnet_deploy.runners.contract import Float32Array, check_images, check_task, device_of
+from packnet_deploy.runners.contract import Float32Array, check_images, check_task
+from packnet_deploy.runners.devices import device_of
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from packnet_deploy.errors import EnvironmentFault, UsageError, missing_package
-from packnet_deploy.runners.contract import device_of
+from packnet_deploy.runners.devices import device_of
 from packnet_deploy.trt.sidecar import Gpu
 
 

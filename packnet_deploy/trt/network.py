@@ -21,6 +21,7 @@ from packnet_deploy.trt.inspection import picked_by_log
 from packnet_deploy.trt.options import BuildOptions, apply_settings
 
 MIB = 1 << 20
+CURRENT = "CURRENT"  # compute capability, in TensorRT-RTX's word
 
 
 class Progress(Protocol):
@@ -87,7 +88,8 @@ class Network:
 
         Args:
             image: channels, height, width.
-            capabilities: to build for, where the flavour lets one choose.
+            capabilities: to build for, where the flavour lets one choose: "8.6", or ``CURRENT``, the GPU at hand. None
+                are TensorRT's own choice.
             sparse: let TensorRT choose sparse kernels.
 
         Raises:
@@ -115,7 +117,7 @@ class Network:
             config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace * MIB)
         if self.flavour.builds_for_named_gpus:
             # What can be refitted is compiled for the GPU at hand, which need not be among those that can be named.
-            names = ["CURRENT"] if refit else [f"SM{name.replace('.', '')}" for name in capabilities]
+            names = [CURRENT] if refit else [name if name == CURRENT else _member(name) for name in capabilities]
             config.num_compute_capabilities = len(names)
             for index, name in enumerate(names):
                 config.set_compute_capability(api.ComputeCapability.__members__[name], index)
@@ -135,6 +137,11 @@ class Network:
     def picked(self, layers: Sequence[str]) -> dict[str, bool] | None:
         """For every layer (ONNX node name), whether the builder chose a sparse kernel; None where it did not tell."""
         return picked_by_log(self.logger.sparsity, layers)
+
+
+def _member(capability: str) -> str:
+    """Of TensorRT's enumeration: SM86 for "8.6"."""
+    return f"SM{capability.replace('.', '')}"
 
 
 def _monitor(api: Any, progress: Progress, interrupted: threading.Event) -> Any:

@@ -30,6 +30,6 @@ def test_json_has_packages_and_abilities(packnet: Packnet) -> None:
 
 def test_the_gpu_report_needs_a_gpu(packnet: Packnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("packnet_deploy.trt.gpu.find_gpu", lambda index=0: None)
-    refused = packnet("doctor", "--gpu-report", tmp_path / "out")
+    refused = packnet("gpu-report", tmp_path / "out")
     assert (refused.code, refused.err.count("\n")) == (3, 1)
     assert "needs an NVIDIA GPU" in refused.err

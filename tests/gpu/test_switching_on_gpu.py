@@ -9,6 +9,7 @@ import pytest
 from stand_in_plans import growing_pack
 
 from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.gpu_report.sheet import Sheet
 from packnet_deploy.gpu_report.switching import switching
 from packnet_deploy.trt.bank import load_engine_bank
 from packnet_deploy.trt.buffer import PlacedBank, WeightBuffer
@@ -38,5 +39,5 @@ def test_the_buffer_holds_what_materialise_gives(tmp_path: Path, precision: str,
 
 
 def test_the_reports_section_agrees(tmp_path: Path) -> None:
-    section = switching(tmp_path)
-    assert [cells[2] for cells in section.rows] == ["yes"] * 6, section.to_markdown()
+    section = switching(tmp_path, Sheet(tmp_path / "rows"))
+    assert [cells[2] for cells in section.rows] == ["yes"] * 6, section.rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.runners.contract import device_of
+from packnet_deploy.runners.devices import device_of
 
 
 def test_a_device_and_the_number_of_its_gpu() -> None:
