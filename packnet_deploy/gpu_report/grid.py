@@ -20,7 +20,7 @@ from packnet_deploy.gpu_report.engines import LARGE, MB, installed, large
 from packnet_deploy.gpu_report.section import Cell, Section
 from packnet_deploy.gpu_report.sheet import Sheet
 from packnet_deploy.pack import Pack
-from packnet_deploy.runners.comparison import worst
+from packnet_deploy.runners.comparison import Difference, worst
 from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.bank import load_engine_bank
 from packnet_deploy.trt.build import build_plan, build_plans
@@ -108,12 +108,16 @@ def opened(folder: Path, way: Way) -> Iterator[Mapping[str, Engine]]:
     """The engine of each task of ``large``; for all but none the same."""
     pack = large(folder)
     tasks = [entry.name for entry in pack.tasks]
-    options = {"bank": "device" if way.bank == "device" else "host", "cuda_graph": way.graph}
-    options["resident"] = len(tasks) if way.bank == RESIDENT else 1
+    load = partial(
+        Engine.load,
+        pack=pack,
+        bank="device" if way.bank == "device" else "host",
+        resident=len(tasks) if way.bank == RESIDENT else 1,
+        cuda_graph=way.graph,
+    )
     with ExitStack() as held:
         plans = _plans(folder, pack, way)
-        paths = dict.fromkeys(plans.values())
-        engines = {path: held.enter_context(Engine.load(path, pack, **options)) for path in paths}
+        engines = {path: held.enter_context(load(path)) for path in dict.fromkeys(plans.values())}
         yield {task: engines[path] for task, path in plans.items()}
 
 
@@ -150,7 +154,7 @@ def _of_grid(folder: Path, way: Way) -> tuple[Cell, ...]:
 
 def _checked(engines: Mapping[str, Engine], pack: Pack) -> tuple[float, float]:
     """The largest difference of logits from the pack's, and what is allowed; raises ``CheckFailed`` beyond that."""
-    found = []
+    found: list[Difference] = []
     for engine in dict.fromkeys(engines.values()):
         rtol = engine_tolerance(engine.sidecar, pack)
         found += verify_engine(engine, pack, engine.tasks, target_of(engine.sidecar), Path(LARGE), rtol).values()
