@@ -20,7 +20,8 @@ One small file per command, each loaded only when it is called, and what they sh
     predict.py      packnet predict
     evaluate.py     packnet eval
     bench.py        packnet bench
-    doctor.py       packnet doctor, and its GPU report
+    doctor.py       packnet doctor
+    gpu_report.py   packnet gpu-report
     delta.py        packnet delta
     experiment.py   packnet experiment
     report.py       packnet report
