@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from packnet_deploy.pack import Pack
@@ -36,8 +36,6 @@ def open_chosen(chosen: Path | None) -> Pack:
     path = chosen or _only_one_here()
     if path is None:
         raise UsageError("--pack: expected a pack, there is no *.pack in this folder; give its path")
-    if not path.exists():
-        raise EnvironmentFault(f"--pack {path}: expected a pack, got nothing: no such folder; give its path")
     return Pack.open(path)
 
 

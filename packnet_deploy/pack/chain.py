@@ -30,7 +30,6 @@ from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
 
 _READ_BYTES = 1 << 20
-_INCOMPLETE = "{}: no such file; the pack is incomplete"
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def check_file(path: Path, entry: TaskEntry, inside: Path) -> None:
     Raises:
         ArtefactError: it is missing, or another file, or reached over a link.
     """
-    with open_regular(path, _INCOMPLETE.format(path), inside) as file:
+    with open_regular(path, inside=inside) as file:
         size = file.size
     if size != entry.bytes:
         raise ArtefactError(
@@ -228,10 +227,11 @@ def file_sha256(path: Path, inside: Path | None = None) -> str:
         inside: from this folder on, no part of the way to ``path`` may be a link.
 
     Raises:
-        ArtefactError: there is no such file, or it is reached over a link.
+        ArtefactError: it is reached over a link, or the pack ``inside`` lacks it.
+        EnvironmentFault: there is no such file.
     """
     digest = hashlib.sha256()
-    with open_regular(path, _INCOMPLETE.format(path), inside) as file:
+    with open_regular(path, inside=inside) as file:
         buffer = bytearray(_READ_BYTES)
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])

@@ -93,7 +93,7 @@ class Pack:
     def graph_bytes(self) -> bytes:
         """The weight-free graph, its hash checked."""
         path = self.path / GRAPH_FILE
-        with open_regular(path, f"{path}: no such file; the pack is incomplete", inside=self.path) as file:
+        with open_regular(path, inside=self.path) as file:
             data = file.readall()
         check_hash(path, self.manifest.graph_sha256, hashlib.sha256(data).hexdigest())
         return data

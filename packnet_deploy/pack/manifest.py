@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, PackNetError, UsageError
 from packnet_deploy.pack.inputs import InputSpec
 from packnet_deploy.pack.owners import MAX_TASKS
 from packnet_deploy.pack.pattern import PATTERN, fits
@@ -140,9 +140,11 @@ class Manifest:
 
         Raises:
             ArtefactError: it is missing, malformed, of another version, or contradicts itself.
-            EnvironmentFault: the system does not let us read it.
+            EnvironmentFault: there is no such folder, or the system does not let us read it.
         """
-        missing = f"{path.parent}: not a pack (it has no {MANIFEST_FILE})"
+        missing: PackNetError = ArtefactError(f"{path.parent}: not a pack (it has no {MANIFEST_FILE})")
+        if not path.parent.exists():
+            missing = EnvironmentFault(f"{path.parent}: expected a pack, got nothing: no such folder; give its path")
         with open_regular(path, missing, inside=path.parent) as file:
             if file.size > MAX_MANIFEST_BYTES:
                 raise ArtefactError(f"{path}: larger than {MAX_MANIFEST_BYTES:,} bytes, so not a pack.json")

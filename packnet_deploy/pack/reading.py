@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from packnet_deploy.errors import ArtefactError, EnvironmentFault
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, PackNetError
 
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 40
@@ -62,23 +62,25 @@ class RegularFile(io.FileIO):
             raise EnvironmentFault(f"{self.name}: cannot be read ({error.strerror}); check its disk") from error
 
 
-def open_regular(path: Path, missing: str | None = None, inside: Path | None = None) -> RegularFile:
+def open_regular(path: Path, missing: PackNetError | None = None, inside: Path | None = None) -> RegularFile:
     """Open a file for unbuffered reading.
 
     Args:
-        missing: the whole message if there is no such file.
-        inside: from this folder on, no part of the way to ``path`` may be a link.
+        missing: the error if there is no such file, in place of those below.
+        inside: the pack that it is part of; from this folder on, no part of the way to ``path`` may be a link.
 
     Raises:
-        ArtefactError: there is no such file, or it is a link, a directory, a pipe, a device.
-        EnvironmentFault: the system does not let us read it.
+        ArtefactError: it is a link, a directory, a pipe, a device; or the pack lacks it.
+        EnvironmentFault: there is no such file, or the system does not let us read it.
     """
     flags = os.O_NONBLOCK | (0 if inside is None else os.O_NOFOLLOW)  # opening a pipe would wait for ever
     try:
         with directory_of(path, inside) as directory:
             file = RegularFile(path, opener=lambda _, mode: os.open(path.name, mode | flags, dir_fd=directory))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtefactError(missing or f"{path}: no such file") from error
+        if missing is None and inside is not None:
+            missing = ArtefactError(f"{path}: no such file; the pack is incomplete")
+        raise missing or EnvironmentFault(f"{path}: expected a file, got nothing: no such file") from error
     except IsADirectoryError as error:
         raise ArtefactError(f"{path}: not a regular file") from error
     except OSError as error:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.pack.atomic import locked, replacing
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.recipe import from_json, to_json
@@ -53,12 +53,14 @@ class TrainFolder:
         """The folder, made if need be and locked, for the process that ``writes``; gone again if nothing came of it.
 
         Raises:
-            EnvironmentFault: another process trains here.
+            EnvironmentFault: another process trains here, or there is no folder to make it in.
         """
         if not writes:
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.path.parent.is_dir():
+            raise EnvironmentFault(f"{self.path.parent}: expected a folder to train in, got none; make it first")
+        self.path.mkdir(exist_ok=True)
         with locked(self.path):
             try:
                 yield
@@ -83,7 +85,7 @@ class TrainFolder:
         """The tasks asked for last.
 
         Raises:
-            UsageError: there are none.
+            EnvironmentFault: there are none.
             ArtefactError: the file is damaged.
         """
         path = self.path / TASKS
@@ -93,7 +95,7 @@ class TrainFolder:
                 raise ValueError("it lists no tasks")
             return [from_json(task, str(path)) for task in tasks]
         except FileNotFoundError as error:
-            raise UsageError(f"--resume: {path}: no such file; there is no training to go on with") from error
+            raise EnvironmentFault(f"--resume: {path}: no such file; there is no training to go on with") from error
         except ValueError as error:
             raise ArtefactError(f"{path}: damaged ({error}); give the tasks again, with --resume") from error
 

@@ -31,7 +31,7 @@ from packnet_deploy.runners.comparison import Difference, compare
 from packnet_deploy.runners.contract import Float32Array
 from packnet_deploy.trt.bank import EngineBank, load_engine_bank
 from packnet_deploy.trt.flavour import Flavour
-from packnet_deploy.trt.sidecar import Gpu, Sidecar
+from packnet_deploy.trt.sidecar import Gpu, Sidecar, no_plan
 
 SWITCHED_BY_WEIGHTS = ("refit", "bind")
 
@@ -58,10 +58,10 @@ def read_plan(plan: Path, sidecar: Sidecar) -> bytes:
     """Check 5: size and hash.
 
     Raises:
-        ArtefactError: it has another size or hash than the sidecar says, or is not there.
-        EnvironmentFault: it cannot be read.
+        ArtefactError: it has another size or hash than the sidecar says.
+        EnvironmentFault: it is not there, or cannot be read.
     """
-    with open_regular(plan, f"{plan}: no such file; build it with packnet build") as file:
+    with open_regular(plan, no_plan(plan)) as file:
         size = plan.stat().st_size
         if size != sidecar.plan_bytes:
             raise _mismatch(plan, "size in bytes", sidecar.plan_bytes, size, _RESTORE)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.export.norms import Norm
 from packnet_deploy.export.options import PRECISION_NAMES
 from packnet_deploy.pack.atomic import replacing
@@ -133,6 +133,11 @@ def sidecar_path(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
+def no_plan(plan: Path) -> EnvironmentFault:
+    """The error where there is no plan."""
+    return EnvironmentFault(f"{plan}: expected a plan, got nothing: no such file; build it with packnet build")
+
+
 def write_sidecar(sidecar: Sidecar, plan: Path) -> None:
     """Write it beside ``plan``, in one step."""
     with replacing(sidecar_path(plan)) as file:
@@ -143,11 +148,12 @@ def read_sidecar(plan: Path) -> Sidecar:
     """The sidecar of ``plan``, every field there, of its type, and making sense; nothing is held against the plan yet.
 
     Raises:
-        ArtefactError: there is none, or it is damaged or of another version.
-        EnvironmentFault: it cannot be read.
+        ArtefactError: it is damaged or of another version.
+        EnvironmentFault: it, or the plan, is not there, or it cannot be read.
     """
     path = sidecar_path(plan)
-    with open_regular(path, f"{plan}: expected its sidecar {path.name} beside it; build the plan again") as file:
+    lost = EnvironmentFault(f"{plan}: expected its sidecar {path.name} beside it, got none; build the plan again")
+    with open_regular(path, lost if plan.exists() else no_plan(plan)) as file:
         content = file.read(MAX_BYTES + 1)
     try:
         if len(content) > MAX_BYTES:

@@ -46,7 +46,7 @@ def test_plans_that_triton_does_not_take(packnet: Packnet, here: Path) -> None:
     refused(packnet, 2, "--plan: only --format triton takes plans", "export", *plan)
     refused(packnet, 2, "leave them out", *triton, "--all-tasks")
     refused(packnet, 2, "--precision: a plan is taken as it is", *triton, "--precision", "fp16")
-    refused(packnet, 4, "gone.plan.json", "export", "--format", "triton", "--plan", "gone.plan")
+    refused(packnet, 3, "gone.plan: expected a plan", "export", "--format", "triton", "--plan", "gone.plan")
     assert not (here / "models").exists()
 
 

@@ -250,7 +250,7 @@ def test_an_interrupted_training_goes_on_by_resume_alone(
         (("r.toml", "--pack", "p.pack", "--resume", "--lr", 0.5), 2, "with lr 0.02, now it is 0.5"),
         (("--resume", "--lr", 0.5, "--pack", "p.pack"), 2, "--resume takes all options from the interrupted training"),
         (("--resume",), 2, "expected one *.train/ folder to go on with, got several (p.train, whole.train)"),
-        (("--resume", "--pack", "other.pack"), 2, "there is no training to go on with"),
+        (("--resume", "--pack", "other.pack"), 3, "there is no training to go on with"),
     ):
         refused = packnet("train", *arguments)
         assert (refused.code, refused.err.count("\n")) == (code, 1), refused.err

@@ -88,7 +88,40 @@ def uses() -> Iterator[Use]:
         yield Use(f"{TRAIN} {flag} odd", USAGE, (flag, f"expected one of {', '.join(known)}", "got 'odd'", ""))
     for option, (value, expected) in NUMBERS.items():
         yield Use(f"{TRAIN} --{option} {value}", USAGE, (f"--{option}", f"expected {expected}", "got ", ""))
+    yield from (Use(line, MACHINE, ("gone", "", "", "")) for line in GONE)
     yield from OTHERS
+
+
+GONE = (  # a path that does not exist: the same exit code wherever it was named
+    "inspect gone",
+    "verify --pack gone",
+    "verify --plan gone",
+    "verify --against onnxrt --data gone",
+    "export --task birds -o gone/birds.onnx",
+    "export --all-tasks --layout shared -o gone/birds.shared",
+    "export --all-tasks --format triton -o gone/models",
+    "export --format triton --plan gone.plan",
+    "build --dry-run --pack gone",
+    "predict birds gone",
+    "predict birds photo.png --onnx gone",
+    "predict birds photo.png --plan gone.plan",
+    "eval --task birds --data gone",
+    "eval --task birds --data imagenet:gone",
+    "eval --task birds --data photos --plan gone.plan",
+    "bench gone.plan",
+    "bench gone.onnx",
+    "bench birds.onnx --csv gone/b.csv",
+    "delta extract --task birds -o gone/birds.delta",
+    "delta apply gone",
+    "train gone.toml",
+    "train --task new --data gone",
+    "train --task new --data gone --pack new.pack --arch quickstart --weights none",
+    "train --task new --data photos --pack new.pack --arch squeezenet1_1 --weights gone.pth",
+    "train --task new --data photos --pack gone/new.pack --arch quickstart --weights none",
+    "train --resume --pack gone.pack",
+    "experiment gone.toml",
+    "report gone",
+)
 
 
 OTHERS = (

@@ -15,7 +15,7 @@ from forging import Forger, Tensors, forged
 from fuse import Fuse
 from pack_worlds import contents, make_world
 
-from packnet_deploy.errors import ArtefactError, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.pack import Pack, apply_delta, extract_delta, growth
 from packnet_deploy.pack.delta import check_delta
 from packnet_deploy.pack.tensorfile import TensorFile
@@ -267,7 +267,8 @@ def test_what_is_no_safetensors_file_is_refused(field: Pack, tmp_path: Path, con
 
 
 def test_a_missing_file_and_a_folder_are_refused(field: Pack, tmp_path: Path) -> None:
-    assert_refused(field, tmp_path / "missing", "no such file")
+    with pytest.raises(EnvironmentFault, match="missing: expected a file, got nothing"):
+        apply_delta(field, tmp_path / "missing")
     assert_refused(field, field.path, "not a regular file")
 
 

@@ -45,5 +45,5 @@ def test_a_pack_is_read_where_nothing_else_is_installed(golden: Path) -> None:
     assert run.stderr == ""
     assert run.stdout.splitlines() == [
         "['shapes', 'birds', 'flowers'] ('Rotkehlchen', 'Mönchsgrasmücke')",
-        "['errors', 'pack']",
+        "['errors', 'pack', 'version']",
     ]

@@ -204,7 +204,8 @@ def test_a_huge_pack_json_is_not_even_read(golden_copy: Path) -> None:
 def test_what_is_no_pack_is_refused(tmp_path: Path, golden: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "odd" / "pack.json").mkdir(parents=True)
-    refused(tmp_path / "missing", "not a pack")
+    with pytest.raises(EnvironmentFault, match="missing: expected a pack, got nothing"):
+        Pack.open(tmp_path / "missing")
     refused(tmp_path / "folder", "not a pack")
     refused(golden / "graph.onnx", "not a pack")
     refused(tmp_path / "odd", "not a regular file")

@@ -96,7 +96,7 @@ def test_the_tasks_asked_for_come_back(folder: TrainFolder) -> None:
 
 
 def test_no_tasks_is_nothing_to_go_on_with(folder: TrainFolder) -> None:
-    with pytest.raises(UsageError, match=r"--resume: .*birds\.train.tasks\.json: no such file; there is no training"):
+    with pytest.raises(EnvironmentFault, match=r"--resume: .*birds\.train.tasks\.json: no such file; there is no"):
         folder.read_tasks()
 
 

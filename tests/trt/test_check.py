@@ -139,7 +139,7 @@ def test_a_plan_that_was_damaged(case: Case) -> None:
     case.plan.write_bytes(content[:-1])
     case.refused(f"size in bytes: expected {len(content)}, got {len(content) - 1}")
     case.plan.unlink()
-    with pytest.raises(ArtefactError, match="no such file; build it with packnet build"):
+    with pytest.raises(EnvironmentFault, match="no such file; build it with packnet build"):
         read_plan(case.plan, case.sidecar)
 
 

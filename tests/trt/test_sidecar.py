@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stand_in_plans import growing_pack, write_plan
 
-from packnet_deploy.errors import ArtefactError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
 Document = dict[str, Any]
@@ -100,5 +100,5 @@ def test_what_is_not_json_is_refused(plan: Path, content: bytes) -> None:
 
 def test_a_missing_sidecar_is_named(plan: Path) -> None:
     sidecar_path(plan).unlink()
-    with pytest.raises(ArtefactError, match=r"expected its sidecar birds\.plan\.json beside it"):
+    with pytest.raises(EnvironmentFault, match=r"expected its sidecar birds\.plan\.json beside it"):
         read_sidecar(plan)
