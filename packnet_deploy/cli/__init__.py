@@ -8,8 +8,11 @@ One small file per command, each loaded only when it is called, and what they sh
     answering.py    which pack, export or plan answers images
     targets.py      files to write, looked at first
     screen.py       the console, through which no text commands the terminal
-    show.py         tables and figures for the terminal
+    show.py         tables and figures for the terminal, JSON for others
+    coming.py       the line that says what can come next
     progress.py     how training goes, for the terminal
+    trained.py      what a training left in a pack
+    description.py  what a path holds
 
     train.py        packnet train
     inspect.py      packnet inspect

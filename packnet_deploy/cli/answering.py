@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from packnet_deploy.cli.coming import command_line
 from packnet_deploy.cli.packs import open_chosen, pack_option
 from packnet_deploy.errors import UsageError, printable
 
@@ -38,6 +39,13 @@ def answering_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = decorate(function)
     return function
+
+
+def answering_line(given: Answering, command: str, *arguments: str) -> str:
+    """A command line that asks the same pack, export or plan."""
+    said = (("--onnx", given.onnx), ("--plan", given.plan), ("--pack", given.pack))
+    flags = [text for flag, path in said if path is not None for text in (flag, str(path))]
+    return command_line(command, *arguments, *flags)
 
 
 def open_answering(given: Answering, tasks: Sequence[str] | None) -> Predictor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packnet_deploy.bench.options import BenchOptions
+from packnet_deploy.bench.options import BACKENDS, BenchOptions
+from packnet_deploy.cli.coming import print_next
 from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.show import console, say_json
 from packnet_deploy.cli.targets import expect_folder_of
 from packnet_deploy.errors import printable
+from packnet_deploy.export.options import PRECISION_NAMES
+from packnet_deploy.trt.options import SWITCHES
 
 if TYPE_CHECKING:
     from packnet_deploy.bench.job import Job
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     help="The task; may be repeated.  [default: all]",
 )
 @pack_option
-@flags_of(BenchOptions)
+@flags_of(BenchOptions, choices={"backends": BACKENDS, "switch": SWITCHES, "precision": PRECISION_NAMES})
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the latencies as CSV to this file too.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the figures to this file too: .svg, .png or .pdf.")
@@ -56,7 +58,6 @@ def command(
     """
     from packnet_deploy.bench.plot import check_plot, draw
     from packnet_deploy.bench.run import run_jobs
-    from packnet_deploy.cli.show import console
 
     options = BenchOptions(**given(context, BenchOptions))
     if plot is not None:
@@ -81,11 +82,13 @@ def command(
         if ways := ways_of(report.measurements):
             recommended = recommend(ways, spare_bytes(), spare_gpu_bytes())
             document |= {"ways": [asdict(way) for way in ways], "recommended": recommended}
-        say_text(json.dumps(document, indent=2))
+        say_json(document)
     else:
         from packnet_deploy.bench.table import bench_tables
 
-        console().print(bench_tables(report))
+        screen = console()
+        screen.print(bench_tables(report))
+        print_next(screen, "the same with --plot FILE.svg draws it, with --json has every figure")
     # Last: a file that cannot be written must not cost the figures.
     if csv_file is not None:
         csv_file.write_text(report.to_csv(), encoding="utf-8")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from packnet_deploy.cli.coming import command_line, print_next
 from packnet_deploy.cli.flags import flags_of, given
-from packnet_deploy.cli.packs import chosen_tasks, open_chosen, pack_option
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
+from packnet_deploy.cli.show import console, say_json
 from packnet_deploy.errors import printable
-from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.options import CHOICES, BuildOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="With --switch none: the task; may be repeated.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_task,
+    help="With --switch none: the task; may be repeated.",
+)
 @click.option("--all-tasks", is_flag=True, help="With --switch none: a plan for every task. Other plans hold them all.")
 @pack_option
 @click.option(
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Build nothing: show what would be refitted and what memory it takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@flags_of(BuildOptions)
+@flags_of(BuildOptions, choices=CHOICES)
 @click.pass_context
 def command(
     context: click.Context,
@@ -58,19 +66,19 @@ def command(
     if dry_run:
         from packnet_deploy.trt.dry_run import dry_run as would_build
 
-        _show_dry_run(would_build(opened, options), as_json)
+        _show_dry_run(opened, would_build(opened, options), as_json)
         return
     reports = _build(opened, tasks, all_tasks, output, options)
     if as_json:
-        say_text(json.dumps([_json(report) for report in reports], indent=2))
+        say_json({"plans": [_json(report) for report in reports]})
     else:
         _show(reports)
+        print_next(console(), command_line("bench", *(report.plan for report in reports), pack=opened.path))
 
 
 def _build(
     pack: Pack, tasks: tuple[str, ...], all_tasks: bool, output: Path | None, options: BuildOptions
 ) -> list[BuildReport]:
-    from packnet_deploy.cli.show import console
     from packnet_deploy.errors import UsageError
     from packnet_deploy.trt.build import build_plan, build_plans
 
@@ -139,7 +147,7 @@ def _bar(screen: Console) -> _Silent:
 
 
 def _show(reports: list[BuildReport]) -> None:
-    from packnet_deploy.cli.show import console, size, table
+    from packnet_deploy.cli.show import size, table
     from packnet_deploy.runners.comparison import worst
 
     shown = table(
@@ -178,13 +186,13 @@ def _json(report: BuildReport) -> dict[str, Any]:
     }
 
 
-def _show_dry_run(found: DryRun, as_json: bool) -> None:
+def _show_dry_run(pack: Pack, found: DryRun, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from packnet_deploy.cli.show import console, size, table
+    from packnet_deploy.cli.show import size, table
 
     if as_json:
-        say_text(json.dumps(asdict(found), indent=2))
+        say_json(asdict(found))
         return
     screen = console()
     marks = table("Weights that change with the task", ("weight", "from"), ("shape", "bytes", "refittable", "2:4"))
@@ -221,6 +229,7 @@ def _show_dry_run(found: DryRun, as_json: bool) -> None:
         screen.print(f"Refittable: what {found.asked} answers.")
     else:
         screen.print("Refittable was not asked: no TensorRT starts here; pip install 'packnet-deploy[rtx]' brings one.")
+    print_next(screen, command_line("build", pack=pack.path))
 
 
 def _steps(found: DryRun) -> Any:

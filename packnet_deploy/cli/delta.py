@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from packnet_deploy.cli.coming import command_line, print_next
 from packnet_deploy.cli.packs import complete_task, open_chosen, pack_option
-from packnet_deploy.cli.show import say, say_text
+from packnet_deploy.cli.show import console, say, say_json
 
 if TYPE_CHECKING:
-    from packnet_deploy.pack import TaskEntry
+    from packnet_deploy.pack import Pack, TaskEntry
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
 
@@ -38,9 +38,11 @@ def extract(task: str, pack: Path | None, output: Path | None, as_json: bool) ->
     target = output or Path(Path(entry.file).name)
     extract_delta(opened, task, target)
     if as_json:
-        say_text(json.dumps({"file": str(target), **_json(entry)}, indent=2))
+        say_json({"file": str(target), **_json(entry)})
         return
     say(f"{target}: task {task!r}, {size(entry.bytes)}, sha256 {entry.sha256}")
+    apply_it = command_line("delta apply", target.name, "--sha256", entry.sha256)
+    print_next(console(), f"where the same pack lacks the task: {apply_it}")
 
 
 @command.command()
@@ -55,7 +57,6 @@ def apply(file: Path, pack: Path | None, sha256: str | None, as_json: bool) -> N
     does anything where the pack has the task already, from the same file.
     A delta on its own cannot show that its values arrived whole: give its hash, too, after a transfer.
     """
-    from packnet_deploy.cli.show import size
     from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
     from packnet_deploy.pack import apply_delta, file_sha256
 
@@ -71,15 +72,23 @@ def apply(file: Path, pack: Path | None, sha256: str | None, as_json: bool) -> N
     opened = open_chosen(pack)
     for entry in opened.tasks:
         if entry.sha256 == got:  # a device that asks twice has what it asked for
-            said = f"{opened.path}: task {entry.name!r} is there already, as number {entry.index}; nothing changed"
-            say(json.dumps({"pack": str(opened.path), "added": False, **_json(entry)}) if as_json else said)
+            _say_applied(opened, entry, as_json, added=False)
             return
     grown = apply_delta(opened, file)
-    entry = grown.tasks[-1]
+    _say_applied(grown, grown.tasks[-1], as_json, added=True)
+
+
+def _say_applied(pack: Pack, entry: TaskEntry, as_json: bool, *, added: bool) -> None:
+    from packnet_deploy.cli.show import size
+
     if as_json:
-        say_text(json.dumps({"pack": str(grown.path), "added": True, **_json(entry)}))
+        say_json({"pack": str(pack.path), "added": added, **_json(entry)})
         return
-    say(f"{grown.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")
+    if added:
+        say(f"{pack.path}: task {entry.name!r} added as number {entry.index}, {size(entry.bytes)}")
+    else:
+        say(f"{pack.path}: task {entry.name!r} is there already, as number {entry.index}; nothing changed")
+    print_next(console(), command_line("predict", entry.name, "IMAGE", pack=pack.path))
 
 
 def _json(entry: TaskEntry) -> dict[str, Any]:

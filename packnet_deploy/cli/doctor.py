@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.coming import print_next
+from packnet_deploy.cli.show import console, say_json
 
 if TYPE_CHECKING:
     from packnet_deploy.doctor.diagnosis import Diagnosis
@@ -24,13 +24,13 @@ def command(as_json: bool) -> None:
 
     diagnosis = diagnose()
     if as_json:
-        say_text(json.dumps(diagnosis.to_json(), indent=2))
+        say_json(diagnosis.to_json())
     else:
         _show(diagnosis)
 
 
 def _show(diagnosis: Diagnosis) -> None:
-    from packnet_deploy.cli.show import console, table
+    from packnet_deploy.cli.show import table
 
     screen, findings = console(), diagnosis.findings
     screen.print(str(diagnosis.machine), soft_wrap=True)
@@ -57,3 +57,5 @@ def _show(diagnosis: Diagnosis) -> None:
     for gap, number in numbers.items():
         screen.print(f"gap {number}: {gap.what}", soft_wrap=True)
         screen.print(f"       {gap.fix}", soft_wrap=True)
+    gpu_next = ["packnet gpu-report DIR measures this GPU"] if findings.gpu is not None else []
+    print_next(screen, "packnet demo walks the whole road on three small tasks", *gpu_next)

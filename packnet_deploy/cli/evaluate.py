@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from packnet_deploy.cli.answering import Answering, answering_options, open_answering
+from packnet_deploy.cli.answering import Answering, answering_line, answering_options, open_answering
+from packnet_deploy.cli.coming import print_next
+from packnet_deploy.cli.flags import complete_path
 from packnet_deploy.cli.packs import complete_task
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.show import console, say_json
 from packnet_deploy.cli.targets import expect_folder_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ WORST = 10
 
 @click.command("eval")
 @click.option("--task", required=True, metavar="NAME", shell_complete=complete_task, help="The task.")
-@click.option("--data", required=True, help="Images: a folder as for training, or of class folders; or builtin:NAME.")
+@click.option(
+    "--data",
+    required=True,
+    shell_complete=complete_path,
+    help="Images: a folder as for training, or of class folders; or builtin:NAME.",
+)
 @answering_options
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
@@ -65,20 +71,22 @@ def command(
         expect_confusion_suffix(confusion)
     for path in (confusion, predictions):
         expect_folder_of(path)
-    with open_answering(Answering(pack, onnx, plan, device), [task]) as predictor:
+    given = Answering(pack, onnx, plan, device)
+    with open_answering(given, [task]) as predictor:
         found = evaluate(predictor, task, data, split, batch_size=batch_size, skip_bad_images=skip_bad_images)
     if confusion is not None:
         write_confusion(found, confusion)
     if predictions is not None:
         write_predictions(found, predictions)
     if as_json:
-        say_text(json.dumps(evaluation_to_json(found), indent=2, ensure_ascii=False))
+        say_json(evaluation_to_json(found))
     else:
         _print(found, data)
+        print_next(console(), answering_line(given, "predict", task, "IMAGE"))
 
 
 def _print(found: Evaluation, data: str) -> None:
-    from packnet_deploy.cli.show import console, percent, table
+    from packnet_deploy.cli.show import percent, table
 
     screen = console()
     for path in found.skipped:

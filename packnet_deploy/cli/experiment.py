@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from packnet_deploy.cli.flags import complete_path
 from packnet_deploy.errors import printable
 
 if TYPE_CHECKING:
@@ -22,8 +24,16 @@ if TYPE_CHECKING:
 DATA_ROOT = "PACKNET_DATA"
 
 
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The recipes that come with packnet-deploy, or a file."""
+    from packnet_deploy.experiments.recipe import shipped_recipes
+
+    named = [CompletionItem(name) for name in shipped_recipes() if name.startswith(begun)]
+    return named + complete_path(context, parameter, begun)
+
+
 @click.command()
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=_complete)
 @click.option("--scale", default="paper", show_default=True, help="The recipe's settings to use: paper, small, ...")
 @click.option(
     "--out",
@@ -39,23 +49,27 @@ DATA_ROOT = "PACKNET_DATA"
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="How many runs at a time.")
 @click.option("--dry-run", is_flag=True, help="List the runs, run nothing.")
-def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, jobs: int, dry_run: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON at the end; progress goes to standard error.")
+def command(
+    recipe: str | None, scale: str, out: Path, data_root: Path | None, jobs: int, dry_run: bool, as_json: bool
+) -> None:
     """Run what an experiment's recipe asks for and is not done yet.
 
     RECIPE is a file, or the name of a recipe that comes with packnet-deploy; without it they are listed. Interrupted
     runs go on where they were. A run that fails is reported, and the others go on. Then: packnet report DIR.
     """
-    from packnet_deploy.cli.show import console
+    from packnet_deploy.cli.coming import command_line, print_next
+    from packnet_deploy.cli.show import console, say_json
     from packnet_deploy.errors import CheckFailed, EnvironmentFault
     from packnet_deploy.experiments.design import design_of, missing_files
     from packnet_deploy.experiments.folder import ExperimentsFolder
     from packnet_deploy.experiments.recipe import read_experiment, recipe_path
     from packnet_deploy.experiments.runner import execute
 
-    screen = console()
     if recipe is None:
-        _list_recipes(screen)
+        _list_recipes(as_json)
         return
+    screen = console(err=as_json)
     path = recipe_path(recipe)
     design = design_of(read_experiment(path, scale), str(path))
     root = data_root or Path(os.environ.get(DATA_ROOT, "."))
@@ -63,8 +77,12 @@ def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, j
     _list_runs(screen, design, folder, root)
     missing = missing_files([run for run in design.runs if folder.of(run).state != "done"], root)
     if dry_run:
+        if as_json:
+            say_json(_document(design, folder, missing))
         for name in missing:
             screen.print(f"not there: {name}", soft_wrap=True)
+        if not as_json:
+            print_next(screen, "put there what is missing" if missing else "the same without --dry-run")
         return
     if missing:
         raise EnvironmentFault(
@@ -75,24 +93,59 @@ def command(recipe: str | None, scale: str, out: Path, data_root: Path | None, j
     with _progress(screen, design, folder) as watcher:
         outcomes = execute(design.runs, folder, root, watcher, jobs)
     failed = [outcome for outcome in outcomes if outcome.code != 0]
+    if as_json:
+        say_json(_document(design, folder, failed={outcome.run.name: outcome.reason for outcome in failed}))
     if failed:
         raise CheckFailed(
             f"{len(failed)} of {len(design.runs)} runs failed, {failed[0].run.name} first; see "
             f"{folder.of(failed[0].run).log}, then give the same command again"
         )
-    screen.print(f"all {len(design.runs)} runs are done; now: packnet report {out}", soft_wrap=True)
+    screen.print(f"all {len(design.runs)} runs are done", soft_wrap=True)
+    if not as_json:
+        print_next(screen, command_line("report", out))
 
 
-def _list_recipes(screen: Console) -> None:
-    from packnet_deploy.cli.show import table
+def _document(
+    design: Design, folder: ExperimentsFolder, missing: Sequence[str] = (), failed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What there is of an experiment, as JSON values (docs/json.md)."""
+    return {
+        "experiment": design.experiment.name,
+        "scale": design.experiment.scale,
+        "folder": str(folder.path),
+        "missing": list(missing),
+        "runs": [
+            {
+                "run": run.name,
+                "state": folder.of(run).state,
+                "epochs": len(folder.of(run).rows("log.csv")),
+                "epochs_asked": run.epochs,
+                "failed": (failed or {}).get(run.name),
+            }
+            for run in design.runs
+        ],
+    }
+
+
+def _list_recipes(as_json: bool) -> None:
+    from packnet_deploy.cli.coming import print_next
+    from packnet_deploy.cli.show import console, say_json, table
     from packnet_deploy.experiments.recipe import shipped_recipes
     from packnet_deploy.training.recipe import read_toml
 
-    shown = table("recipes", ("name", "scales", "title"), ())
-    for name, path in shipped_recipes().items():
-        document = read_toml(path)
-        shown.add_row(name, ", ".join(document.get("scale", {})), str(document.get("title", "")))
+    documents = {name: read_toml(path) for name, path in shipped_recipes().items()}
+    recipes: list[dict[str, Any]] = [
+        {"recipe": name, "scales": list(document.get("scale", {})), "title": str(document.get("title", ""))}
+        for name, document in documents.items()
+    ]
+    if as_json:
+        say_json({"recipes": recipes})
+        return
+    screen, shown = console(), table("recipes", ("name", "scales", "title"), ())
+    for recipe in recipes:
+        shown.add_row(recipe["recipe"], ", ".join(recipe["scales"]), recipe["title"])
     screen.print(shown)
+    print_next(screen, "packnet experiment NAME --scale small --data-root DIR --dry-run")
 
 
 def _list_runs(screen: Console, design: Design, folder: ExperimentsFolder, root: Path) -> None:

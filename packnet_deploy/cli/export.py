@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from packnet_deploy.cli.coming import command_line, print_next
 from packnet_deploy.cli.flags import flags_of, given
 from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
-from packnet_deploy.cli.show import say_text
-from packnet_deploy.export.options import ExportOptions
+from packnet_deploy.cli.show import console, say_json
+from packnet_deploy.export.options import LAYOUTS, PRECISION_NAMES, ExportOptions
+from packnet_deploy.export.target import ENGINES
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from packnet_deploy.export.report import ExportReport
     from packnet_deploy.pack import Pack
+
+
+TRITON_MODELS = Path("models")
 
 
 @click.command()
@@ -48,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace ONNX files that packnet export did not write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@flags_of(ExportOptions)
+@flags_of(ExportOptions, choices={"layout": LAYOUTS, "precision": PRECISION_NAMES, "engine": ENGINES})
 @click.pass_context
 def command(
     context: click.Context,
@@ -72,16 +79,18 @@ def command(
     opened = open_chosen(pack)
     if plans:
         _expect_plans_alone(target, bool(tasks) or all_tasks, given(context, ExportOptions))
-        _export_plans(opened, plans, output)
+        _export_plans(opened, plans, output or TRITON_MODELS, as_json)
         return
     if target == "triton":
         reports = _export_triton(opened, tasks, all_tasks, output, options)
     else:
         reports = _export(opened, tasks, all_tasks, output, options, force)
     if as_json:
-        say_text(json.dumps([_json(report) for report in reports], indent=2, ensure_ascii=False))
-    else:
-        _show(reports)
+        say_json({"exports": [_json(report) for report in reports]})
+        return
+    screen = console()
+    _show(screen, reports)
+    print_next(screen, *_next(opened, reports, (output or TRITON_MODELS) if target == "triton" else None))
 
 
 def _export(
@@ -119,7 +128,7 @@ def _export_triton(
 ) -> list[ExportReport]:
     from packnet_deploy.triton import export_triton
 
-    repository = output or Path("models")
+    repository = output or TRITON_MODELS
     names = chosen_tasks(pack, tasks, all_tasks)
     with pack.opened(names) as opened:
         return [export_triton(opened, name, repository, options) for name in names]
@@ -137,20 +146,25 @@ def _expect_plans_alone(target: str, names_tasks: bool, options: dict[str, Any])
         raise UsageError(f"{flag}: a plan is taken as it is; leave it out")
 
 
-def _export_plans(pack: Pack, plans: tuple[Path, ...], output: Path | None) -> None:
-    from packnet_deploy.cli.show import console, size, table
+def _export_plans(pack: Pack, plans: tuple[Path, ...], repository: Path, as_json: bool) -> None:
+    from packnet_deploy.cli.show import size, table
     from packnet_deploy.triton import export_triton_plan
 
+    written = [export_triton_plan(plan, pack, repository) for plan in plans]
+    if as_json:
+        say_json({"models": [asdict(done) | {"file": str(done.file)} for done in written]})
+        return
     shown = table("", ("task", "file", "for a server with"), ("bytes",))
-    for plan in plans:
-        done = export_triton_plan(plan, pack, output or Path("models"))
+    for done in written:
         server = f"TensorRT {done.tensorrt}, compute capability {', '.join(done.compute_capabilities)}"
         shown.add_row(done.task, str(done.file), server, size(done.bytes))
-    console().print(shown)
+    screen = console()
+    screen.print(shown)
+    print_next(screen, f"tritonserver --model-repository={repository}")
 
 
-def _show(reports: list[ExportReport]) -> None:
-    from packnet_deploy.cli.show import console, size, table
+def _show(screen: Console, reports: list[ExportReport]) -> None:
+    from packnet_deploy.cli.show import size, table
 
     shown = table("", ("task", "file"), ("bytes", "logits differ by", "allowed"))
     for report in reports:
@@ -161,13 +175,25 @@ def _show(reports: list[ExportReport]) -> None:
             )
             files, written = (_files(report, row), size(report.bytes)) if row == 0 else (_files(report, row), "")
             shown.add_row(task, files, written, *checked)
-    screen = console()
     screen.print(shown)
-    first = reports[0]
-    if len(first.tasks) == 1 and first.files[0].suffix == ".onnx":
-        screen.print(f"next: packnet predict {first.tasks[0]} IMAGE --onnx {first.files[0]}", soft_wrap=True)
     for note in dict.fromkeys(f"{', '.join(report.tasks)}: {report.note}" for report in reports if report.note):
         screen.print(note)
+
+
+def _next(pack: Pack, reports: list[ExportReport], repository: Path | None) -> list[str]:
+    """Try what was written, and measure it.
+
+    Args:
+        repository: Triton's, if the files are for that.
+    """
+    if repository is not None:
+        return [f"tritonserver --model-repository={repository}"]
+    first, options = reports[0], reports[0].options
+    answers = first.files[0].parent if options.layout == "shared" else first.files[0]
+    files = [answers] if len(first.tasks) > 1 else [report.files[0] for report in reports]
+    if options.precision == "bf16":  # which ONNX Runtime's CPU cannot run
+        return [command_line("build", "--precision", options.precision, pack=pack.path)]
+    return [command_line("predict", first.tasks[0], "IMAGE", "--onnx", answers), command_line("bench", *files)]
 
 
 def _json(report: ExportReport) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -10,6 +10,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class GroupedOption(click.Option):
@@ -34,14 +37,20 @@ class GroupedCommand(click.Command):
 
 
 def flags_of(
-    options: type, headings: Mapping[str, str] | None = None, choices: Mapping[str, Sequence[str]] | None = None
+    options: type,
+    headings: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    paths: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator that adds one flag for each field of ``options``; fields carry their help in ``metadata``.
 
     Args:
         headings: by field, where it stands in the help of a ``GroupedCommand``.
         choices: by field, the values that a shell completes; ``options`` itself refuses others.
+        paths: fields whose texts may be paths, which a shell completes too.
     """
+    completions = {name: _completing(values, name in paths) for name, values in (choices or {}).items()}
+    completions = dict.fromkeys(paths, complete_path) | completions
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(options)
@@ -49,8 +58,8 @@ def flags_of(
             kind, several = _one_of(hints[item.name])
             flag, text = "--" + item.name.replace("_", "-"), item.metadata["help"]
             placed: dict[str, Any] = {"cls": GroupedOption, "heading": (headings or {}).get(item.name, "Options")}
-            if choices and item.name in choices:
-                placed["shell_complete"] = _completing(choices[item.name])
+            if item.name in completions:
+                placed["shell_complete"] = completions[item.name]
             if several:
                 flag, note = flag.removesuffix("s"), ", ".join(map(str, item.default or ()))
                 text = f"{text}; may be repeated" + (f"  [default: {note}]" if note else "")
@@ -72,8 +81,17 @@ def flags_of(
     return decorate
 
 
-def _completing(values: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    return lambda context, parameter, begun: [value for value in values if value.startswith(begun)]
+def complete_path(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """For the shell: leaves it to complete the name of a file or folder."""
+    return [CompletionItem(begun, type="file")]
+
+
+def _completing(values: Sequence[str], or_path: bool) -> Completion:
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        names = [CompletionItem(value) for value in values if value.startswith(begun)]
+        return names + (complete_path(context, parameter, begun) if or_path else [])
+
+    return complete
 
 
 def _one_of(annotation: Any) -> tuple[Any, bool]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from packnet_deploy.cli.show import say, say_text
+from packnet_deploy.cli.coming import print_next
+from packnet_deploy.cli.show import console, say, say_json, say_text
 
 
 @click.command()
@@ -34,7 +34,8 @@ def command(folder: Path, minutes: float, as_json: bool) -> None:
 
     report = gpu_report(folder, minutes, tell)
     if as_json:
-        say_text(json.dumps(report.to_json(), indent=2))
+        say_json(report.to_json())
         return
     say_text(report.to_markdown())
     say(f"wrote {folder / MARKDOWN} and {folder / JSON}")
+    print_next(console(), "packnet build")

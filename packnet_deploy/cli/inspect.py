@@ -1,22 +1,20 @@
-"""``packnet inspect``: what a path holds, found out from its content: a pack, a task delta, ONNX, a TensorRT plan."""
+"""``packnet inspect``: what description.py found in a path, for the terminal."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.coming import command_line, print_next
+from packnet_deploy.cli.show import console, say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from packnet_deploy.trt.inspection import Layer
-
-PLAN_MAGIC = (b"ftrt", b"ptrt", b"vtrt")  # how engines of TensorRT, old and new, and of TensorRT-RTX begin
 
 
 @click.command()
@@ -37,6 +35,8 @@ def command(path: Path, layers: bool, pack: Path | None, device: str, as_json: b
     Also a task delta outside a pack.
     A pack: its tasks, who owns how much of every layer, bytes and hashes. Its deltas are hashed and checked on the way.
     """
+    from packnet_deploy.cli.description import describe
+
     description = describe(path)
     if layers and description["kind"] != "pack":
         description = _with_layers(path, description, pack, device)
@@ -45,39 +45,31 @@ def command(path: Path, layers: bool, pack: Path | None, device: str, as_json: b
 
         raise UsageError("--pack: only a plan's --layers takes it; leave it out")
     if as_json:
-        say_text(json.dumps(description, indent=2, ensure_ascii=False))
-    elif description["kind"] == "pack":
-        _print_pack(description, layers)
+        say_json(description)
+        return
+    screen, kind = console(), description["kind"]
+    if kind == "pack":
+        _print_pack(screen, description, layers)
     else:
-        {"delta": _print_delta, "onnx": _print_onnx, "plan": _print_plan}[description["kind"]](description)
+        {"delta": _print_delta, "onnx": _print_onnx, "plan": _print_plan}[kind](screen, description)
+    print_next(screen, *_next(path, description))
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What ``path`` holds, as JSON values.
-
-    Raises:
-        EnvironmentFault: there is nothing at ``path``.
-        ArtefactError: it is none of the kinds known, or damaged.
-    """
-    from packnet_deploy.errors import ArtefactError, EnvironmentFault
-
-    if not path.exists():
-        raise EnvironmentFault(f"{path}: expected a pack, a delta, an ONNX file or a plan, got nothing: no such file")
-    if path.is_dir():
-        return _describe_pack(path)
-    if not path.is_file():
-        raise ArtefactError(f"{path}: not a regular file")  # a pipe or a device: reading it might never end
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start[:4] in PLAN_MAGIC:
-        return _describe_plan(path)
-    if start[8:] == b"{":  # safetensors: a length of 8 bytes, then JSON
-        return _describe_delta(path)
-    try:
-        return _describe_onnx(path)
-    except ArtefactError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        raise ArtefactError(f"{path}: neither a pack, nor an ONNX file, nor a TensorRT plan ({why})") from error
+def _next(path: Path, about: dict[str, Any]) -> list[str]:
+    match about["kind"]:
+        case "pack" if about["tasks"]:
+            last = about["tasks"][-1]["name"]
+            return [
+                command_line("predict", last, "IMAGE", pack=path),
+                command_line("export", "--task", last, pack=path),
+            ]
+        case "pack":
+            return [command_line("train", "--task", "NAME", "--data", "DIR", pack=path)]
+        case "delta":
+            return [command_line("delta apply", path, "--pack", "PACK", "--sha256", about["sha256"])]
+        case "onnx":
+            return [command_line("predict", about["metadata"].get("task", "TASK"), "IMAGE", "--onnx", path)]
+    return [command_line("bench", path, "--pack", "PACK")]
 
 
 def _with_layers(path: Path, description: dict[str, Any], pack: Path | None, device: str) -> dict[str, Any]:
@@ -102,123 +94,9 @@ def _timed_layers(plan: Path, pack: Path, device: str) -> tuple[Layer, ...]:
         return engine.profile()
 
 
-def _describe_pack(path: Path) -> dict[str, Any]:
-    from packnet_deploy.pack import Pack
+def _print_pack(screen: Console, about: dict[str, Any], every_layer: bool) -> None:
+    from packnet_deploy.cli.show import percent, size, table
 
-    pack = Pack.open(path)
-    with pack.opened() as opened:
-        layers = opened.capacity()
-        headers = [opened.header(entry.name) for entry in opened.tasks]
-    listed = {entry.file for entry in pack.tasks}
-    return {
-        "kind": "pack",
-        "path": str(path),
-        "arch": pack.backbone.arch,
-        "input": pack.input.to_json(),
-        "weights": pack.manifest.weights,
-        "room": sum(layer.room for layer in layers),
-        "free": sum(layer.free for layer in layers),
-        "bytes": sum(entry.bytes for entry in pack.tasks) + (path / "graph.onnx").stat().st_size,
-        "graph_sha256": pack.manifest.graph_sha256,
-        "tasks": [
-            {
-                "name": entry.name,
-                "index": entry.index,
-                "classes": list(header.classes),
-                "owned": sum(layer.owned[entry.index - 1] for layer in layers),
-                "bytes": entry.bytes,
-                "sha256": entry.sha256,
-                "parent": header.parent,
-                "frozen_sha256": header.frozen_sha256,
-                "input": (header.input or pack.input).to_json(),
-                "report": dict(header.report),
-            }
-            for entry, header in zip(pack.tasks, headers, strict=True)
-        ],
-        "layers": [asdict(layer) | {"room": layer.room, "free": layer.free} for layer in layers],
-        "unlisted_files": sorted(
-            str(file.relative_to(path))
-            for file in (path / "deltas").glob("*")
-            if str(file.relative_to(path)) not in listed
-        ),
-    }
-
-
-def _describe_delta(path: Path) -> dict[str, Any]:
-    from packnet_deploy.pack import DeltaHeader, file_sha256
-    from packnet_deploy.pack.tensorfile import TensorFile
-
-    with TensorFile(path) as file:
-        header = DeltaHeader.of(file)
-        owned = sum(entry.size for name, entry in file.entries.items() if name.startswith("values/"))
-    return {
-        "kind": "delta",
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "task": header.task,
-        "index": header.index,
-        "classes": list(header.classes),
-        "owned": owned,
-        "parent": header.parent,
-        "graph_sha256": header.graph_sha256,
-        "input": None if header.input is None else header.input.to_json(),  # None: as the pack's
-        "report": dict(header.report),
-    }
-
-
-def _describe_onnx(path: Path) -> dict[str, Any]:
-    from packnet_deploy.errors import ArtefactError
-    from packnet_deploy.pack import file_sha256
-    from packnet_deploy.runners.exported import model_files, read_model
-
-    model = read_model(path)
-    if not model.graph.node:
-        raise ArtefactError("it has no nodes")
-    graph = model.graph
-    operators: dict[str, int] = {}
-    for node in graph.node:
-        operators[node.op_type] = operators.get(node.op_type, 0) + 1
-    return {
-        "kind": "onnx",
-        "path": str(path),
-        "bytes": sum(file.stat().st_size for file in model_files(path)),
-        "sha256": file_sha256(path),
-        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "inputs": {value.name: _shape(value) for value in graph.input},
-        "outputs": {value.name: _shape(value) for value in graph.output},
-        "operators": dict(sorted(operators.items())),
-        "tensors": len(graph.initializer),
-        "sparse_tensors": len(graph.sparse_initializer),
-        "metadata": {entry.key: entry.value for entry in model.metadata_props},
-    }
-
-
-def _describe_plan(path: Path) -> dict[str, Any]:
-    from packnet_deploy.pack import file_sha256
-    from packnet_deploy.trt.sidecar import read_sidecar, sidecar_path
-
-    about: dict[str, Any] = {
-        "kind": "plan",
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "sidecar": None,
-    }
-    if sidecar_path(path).exists():
-        about["sidecar"] = json.loads(read_sidecar(path).to_bytes())
-        about["fits"] = about["sidecar"]["plan_sha256"] == about["sha256"]
-    return about
-
-
-def _shape(value: Any) -> list[int | str]:
-    return [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
-
-
-def _print_pack(about: dict[str, Any], every_layer: bool) -> None:
-    from packnet_deploy.cli.show import console, percent, size, table
-
-    screen = console()
     side = "x".join(map(str, about["input"]["shape"]))
     screen.print(
         f"{about['path']}: {about['arch']}, input {side}, {about['weights']:,} packable weights, "
@@ -306,10 +184,9 @@ def _test_error(report: dict[str, Any]) -> float | None:
         return None
 
 
-def _print_delta(about: dict[str, Any]) -> None:
-    from packnet_deploy.cli.show import console, size
+def _print_delta(screen: Console, about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import size
 
-    screen = console()
     screen.print(
         f"{about['path']}: delta of task {about['task']!r}, number {about['index']} of its pack, "
         f"{len(about['classes'])} classes, {about['owned']:,} weights, {size(about['bytes'])}",
@@ -321,10 +198,9 @@ def _print_delta(about: dict[str, Any]) -> None:
         screen.print(f"{key:<12} {about[key] or 'none'}", soft_wrap=True)
 
 
-def _print_onnx(about: dict[str, Any]) -> None:
-    from packnet_deploy.cli.show import console, size
+def _print_onnx(screen: Console, about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import size
 
-    screen = console()
     opsets = ", ".join(f"{domain} {version}" for domain, version in about["opset"].items())
     line = f"{about['path']}: ONNX, opset {opsets}, {size(about['bytes'])}, sha256 {about['sha256']}"
     screen.print(line, soft_wrap=True)
@@ -338,10 +214,10 @@ def _print_onnx(about: dict[str, Any]) -> None:
         screen.print(f"{key:<8} {value if len(value) <= 200 else value[:200] + ' …'}", soft_wrap=True)
 
 
-def _print_plan(about: dict[str, Any]) -> None:
-    from packnet_deploy.cli.show import console, size, table
+def _print_plan(screen: Console, about: dict[str, Any]) -> None:
+    from packnet_deploy.cli.show import size, table
 
-    screen, known = console(), about["sidecar"]
+    known = about["sidecar"]
     screen.print(f"{about['path']}: TensorRT plan, {size(about['bytes'])}, sha256 {about['sha256']}", soft_wrap=True)
     if known is None:
         screen.print("no sidecar beside it: which GPU, TensorRT version and pack it was built for cannot be told")
@@ -361,7 +237,7 @@ def _print_plan(about: dict[str, Any]) -> None:
         "weights": f"{len(known['weights'])} change with the task" if known["weights"] else "none change with the task",
     }.items():
         screen.print(f"{name:<10} {text}", soft_wrap=True)
-    _print_layers(about.get("layers"))
+    _print_layers(screen, about.get("layers"))
     if not known["sparse_weights"]:
         eligible = sum(layer["eligible"] for layer in known["sparsity"])
         screen.print(f"sparsity   no sparse kernels ({eligible} of {len(known['sparsity'])} layers keep to 2:4)")
@@ -373,8 +249,8 @@ def _print_plan(about: dict[str, Any]) -> None:
     screen.print(layers)
 
 
-def _print_layers(layers: list[dict[str, Any]] | None) -> None:
-    from packnet_deploy.cli.show import console, percent, table
+def _print_layers(screen: Console, layers: list[dict[str, Any]] | None) -> None:
+    from packnet_deploy.cli.show import percent, table
 
     if layers is None:
         return
@@ -386,4 +262,4 @@ def _print_layers(layers: list[dict[str, Any]] | None) -> None:
         figures = () if not times else ("", "") if ms is None else (f"{ms:.3g}", percent(ms / sum(times)))
         words = (layer["name"], layer["kind"], layer["tactic"] or "not told", "yes" if layer["sparse"] else "")
         shown.add_row(*words, *figures)
-    console().print(shown)
+    screen.print(shown)

@@ -39,6 +39,11 @@ def open_chosen(chosen: Path | None) -> Pack:
     return Pack.open(path)
 
 
+def is_only_one_here(pack: Path) -> bool:
+    """Whether commands take ``pack`` where ``--pack`` is left out."""
+    return [path.resolve() for path in _packs_here()] == [pack.resolve()]
+
+
 def path_to_grow(chosen: Path | None) -> Path:
     """Where training puts a task: the path given, the only pack here, or a new one."""
     return chosen or _only_one_here() or NEW_PACK
@@ -72,7 +77,11 @@ def chosen_tasks(pack: Pack, names: tuple[str, ...], all_tasks: bool) -> list[st
 
 
 def _only_one_here() -> Path | None:
-    found = sorted(path for path in Path().glob("*.pack") if path.is_dir())
+    found = _packs_here()
     if len(found) > 1:
         raise UsageError(f"--pack: several packs are in this folder ({', '.join(map(str, found))}); name one")
     return found[0] if found else None
+
+
+def _packs_here() -> list[Path]:
+    return sorted(path for path in Path().glob("*.pack") if path.is_dir())

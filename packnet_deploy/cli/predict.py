@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
-from packnet_deploy.cli.answering import Answering, answering_options, open_answering, tracked
-from packnet_deploy.cli.show import say, say_text
+from packnet_deploy.cli.answering import Answering, answering_line, answering_options, open_answering, tracked
+from packnet_deploy.cli.coming import print_next
+from packnet_deploy.cli.flags import complete_path
+from packnet_deploy.cli.packs import complete_task
+from packnet_deploy.cli.show import console, say, say_json
 
 if TYPE_CHECKING:
     from packnet_deploy.predict.predictor import Answer
@@ -20,8 +23,15 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 
 
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """A task first, then files."""
+    if context.params.get("arguments") or context.params.get("all_tasks"):
+        return complete_path(context, parameter, begun)
+    return [CompletionItem(name) for name in complete_task(context, parameter, begun)]
+
+
 @click.command()
-@click.argument("arguments", nargs=-1, metavar="TASK IMAGE...")
+@click.argument("arguments", nargs=-1, metavar="TASK IMAGE...", shell_complete=_complete)
 @click.option("--all", "all_tasks", is_flag=True, help="Ask every task: give no TASK, images alone.")
 @click.option("--top", type=click.IntRange(1), help="Name so many classes.  [default: 5; 1 for several images]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -62,12 +72,17 @@ def command(
         raise click.UsageError("--json, --csv: expected one of them, got both", context)
     images = _images(paths)
     top = top or (5 if len(images) == 1 else 1)
-    with open_answering(Answering(pack, onnx, plan, device), task) as predictor:
+    given = Answering(pack, onnx, plan, device)
+    with open_answering(given, task) as predictor:
         answers = tracked(predictor.stream(images, task, top), len(images), "looking")
         if as_csv:
             faults = _print_csv(answers)
         else:
             faults = (_print_json if as_json else _print_table)(list(answers), len(predictor.tasks) > 1)
+        first = predictor.tasks[0]
+    if not (as_json or as_csv or faults):
+        how_often = answering_line(given, "eval", "--task", first, "--data", "DIR")
+        print_next(console(), f"{how_often}, which says how often that is right")
     return _report(faults)
 
 
@@ -104,12 +119,12 @@ def _print_csv(answers: Iterable[Answer]) -> list[Answer]:
 def _print_json(answers: list[Answer], several: bool) -> list[Answer]:
     from packnet_deploy.predict.written import answer_to_json
 
-    say_text(json.dumps([answer_to_json(answer) for answer in answers], indent=2, ensure_ascii=False))
+    say_json({"answers": [answer_to_json(answer) for answer in answers]})
     return [answer for answer in answers if answer.fault is not None]
 
 
 def _print_table(answers: list[Answer], several: bool) -> list[Answer]:
-    from packnet_deploy.cli.show import console, percent, table
+    from packnet_deploy.cli.show import percent, table
 
     columns = {"image": len(answers) > 1, "task": several, "class": True}
     title = answers[0].image if len(answers) == 1 else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,12 +19,16 @@ PLAIN_WIDTH = 120  # columns when the output is not a terminal
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False}  # a path may hold [bold] or :cat:; print it as it is
 
 
-def console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough for every table where there is none."""
+def console(err: bool = False) -> Console:
+    """Standard output; as wide as the terminal, or wide enough for every table where there is none.
+
+    Args:
+        err: standard error instead, for what a person reads while a JSON document goes to standard output.
+    """
     from packnet_deploy.cli.screen import Screen
 
-    screen = Screen(**PLAIN)
-    return screen if screen.is_terminal else Screen(**PLAIN, width=max(PLAIN_WIDTH, screen.width))
+    screen = Screen(**PLAIN, stderr=err)
+    return screen if screen.is_terminal else Screen(**PLAIN, stderr=err, width=max(PLAIN_WIDTH, screen.width))
 
 
 def say(line: str, err: bool = False) -> None:
@@ -31,8 +37,22 @@ def say(line: str, err: bool = False) -> None:
 
 
 def say_text(text: str) -> None:
-    """Several lines of ours, JSON or Markdown, on standard output."""
+    """Several lines of ours on standard output."""
     _echo(printable(text, keep="\n"))
+
+
+def say_json(document: Mapping[str, Any]) -> None:
+    """The one document of a command that was asked for ``--json``; docs/json.md has every command's."""
+    say_text(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with ``None`` for what JSON has no number for: a difference that is NaN, say."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _echo(text: str, err: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""``packnet train``: recipes, single tasks, going on after an interruption, and the table at the end."""
+"""``packnet train``: recipes, single tasks, and going on after an interruption."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from packnet_deploy.cli.flags import GroupedCommand, flags_of, given
 from packnet_deploy.cli.packs import path_to_grow, path_to_resume
+from packnet_deploy.training.networks import known_networks
 from packnet_deploy.training.options import CHOICES, TrainOptions, groups
 from packnet_deploy.training.recipe import QUICKSTART_RECIPE, read_recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+COMPLETED = CHOICES | {"arch": tuple(known_networks()), "weights": ("imagenet", "none"), "reference": ("none",)}
+PATHS = ("data", "weights", "reference")
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, to the same weights.")
 @click.option("--list-archs", is_flag=True, help="List the networks that --arch knows, and their weights.")
-@flags_of(TrainOptions, groups(), CHOICES)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON at the end; progress goes to standard error.")
+@flags_of(TrainOptions, groups(), COMPLETED, PATHS)
 @click.pass_context
-def command(context: click.Context, /, recipe: Path | None, resume: bool, list_archs: bool, **_: Any) -> None:
+def command(
+    context: click.Context, /, recipe: Path | None, resume: bool, list_archs: bool, as_json: bool, **_: Any
+) -> None:
     """Train tasks into a pack: a recipe, one task, or the built-in quickstart.
 
     \b
@@ -39,7 +50,7 @@ def command(context: click.Context, /, recipe: Path | None, resume: bool, list_a
     torchrun --nproc-per-node N -m packnet_deploy train ...
     """
     if list_archs:
-        _print_archs()
+        _list_archs(as_json)
         return
     options = given(context, TrainOptions)
     if recipe is not None and {"task", "data"} & options.keys():
@@ -47,15 +58,15 @@ def command(context: click.Context, /, recipe: Path | None, resume: bool, list_a
     if "data" in options and "task" not in options:
         raise click.UsageError("--data: which task are these images? Give --task NAME too", context)
     if "task" in options:
-        train_all([TrainOptions(**options)], resume)
+        _train([TrainOptions(**options)], resume, as_json)
     elif resume and recipe is None:
-        _resume(options)
+        _train(_interrupted(options), resume, as_json)
     else:
-        train_all(read_recipe(recipe or QUICKSTART_RECIPE, **options), resume)
+        _train(read_recipe(recipe or QUICKSTART_RECIPE, **options), resume, as_json)
 
 
-def _resume(options: Mapping[str, Any]) -> None:
-    """Go on with the tasks asked for last."""
+def _interrupted(options: Mapping[str, Any]) -> list[TrainOptions]:
+    """The tasks asked for last, to go on with."""
     from packnet_deploy.training.train_folder import TrainFolder
 
     if more := sorted(options.keys() - {"pack", "device", "workers"}):
@@ -64,86 +75,90 @@ def _resume(options: Mapping[str, Any]) -> None:
     tasks = TrainFolder.beside(pack).read_tasks()
     if "pack" not in options and tasks[0].pack is not None:
         pack = pack.with_name(tasks[0].pack.name)  # which need not end in .pack
-    train_all([replace(task, **{**options, "pack": pack}) for task in tasks], resume=True)
+    return [replace(task, **{**options, "pack": pack}) for task in tasks]
 
 
-def train_all(tasks: Sequence[TrainOptions], resume: bool = False) -> tuple[Path, dict[str, float]]:
-    """Train the tasks one after the other, showing progress and a table.
+class Trained(NamedTuple):
+    """What became of a training.
 
-    Returns:
-        The pack's path, and how far each older task's probe logits moved while newer ones were trained.
+    Attributes:
+        tasks: every task of the packs that were made or grew, as ``trained_tasks`` has them.
+        left_out: images that cannot be read, by task.
     """
-    from packnet_deploy.cli.progress import progress
-    from packnet_deploy.cli.show import console
 
-    screen = console()
-    screen.quiet = os.environ.get("RANK", "0") != "0"  # one of several processes talks
+    tasks: list[dict[str, Any]]
+    left_out: dict[str, list[str]]
+
+    @property
+    def packs(self) -> list[Path]:
+        return [Path(name) for name in dict.fromkeys(task["pack"] for task in self.tasks)]
+
+
+def train_all(tasks: Sequence[TrainOptions], screen: Console, resume: bool = False) -> Trained:
+    """Train the tasks one after the other, showing progress, and print a table for each pack."""
+    from packnet_deploy.cli.progress import progress
+
+    screen.quiet = _is_silent()
     path = path_to_grow(tasks[0].pack)
     names, what = ", ".join(task.task for task in tasks), "adding to" if path.exists() else "making"
     screen.print(f"{what} {path}: {names}; loading PyTorch, images and network takes some seconds", soft_wrap=True)
+    from packnet_deploy.cli.trained import print_trained, trained_tasks
     from packnet_deploy.training.run import train_tasks
     from packnet_deploy.training.start import with_network_first
 
     tasks = with_network_first(tasks, path, resume)
     changes: dict[str, float] = {}
     packs: dict[Path, None] = {}
+    left_out: dict[str, list[str]] = {}
     with progress(screen) as watcher:
         for result in train_tasks(tasks, path, watcher, resume=resume):
             packs[result.pack.path] = None
             for image in result.skipped:
+                left_out.setdefault(result.task, []).append(image)
                 screen.print(f"{result.task}: left out, cannot be read: {image}", soft_wrap=True)
             for task, change in result.change.items():
                 changes[task] = max(change, changes.get(task, 0.0))
-    if not screen.quiet:
-        for trained in packs or {path: None}:
-            _print_table(trained, changes)
-    return path, changes
+    found = []
+    for trained in packs or {path: None}:
+        found += (of_pack := trained_tasks(trained, changes))
+        print_trained(screen, of_pack)
+    return Trained(found, left_out)
 
 
-def _print_table(path: Path, changes: Mapping[str, float]) -> None:
-    from packnet_deploy.cli.show import console, percent, size, table
-    from packnet_deploy.pack import Pack
-    from packnet_deploy.training.report import warnings_of
+def _train(tasks: Sequence[TrainOptions], resume: bool, as_json: bool) -> None:
+    from packnet_deploy.cli.coming import command_line, print_next
+    from packnet_deploy.cli.show import console, say_json
 
-    pack = Pack.open(path)
-    warnings: list[str] = []
-    columns = ("error\ntrained", "error\npruned", "error\nretrained", "error\non test", "free", "delta", "change")
-    shown = table(str(pack.path), ("task",), columns)
-    free = pack.manifest.weights
-    with pack.opened() as opened:
-        layers, reports = opened.capacity(), [opened.header(entry.name).report for entry in opened.tasks]
-    for entry, report in zip(pack.tasks, reports, strict=True):
-        free -= sum(layer.owned[entry.index - 1] for layer in layers)
-        errors, warned = report.get("errors", {}), warnings_of(report)
-        warnings += [f"! {entry.name}: {line}" for line in warned]
-        figures = [errors.get(moment, {}).get("val", [None])[0] for moment in ("trained", "pruned", "retrained")]
-        figures += errors.get("retrained", {}).get("test", [None])[:1]
-        change = f"{changes[entry.name]:g}" if entry.name in changes else "-"
-        shown.add_row(
-            f"{entry.name} !" if warned else entry.name,
-            *map(percent, figures),
-            percent(free / pack.manifest.weights),
-            size(entry.bytes),
-            change,
-        )
-    screen = console()
-    screen.print(shown)
-    screen.print(
-        "error: the share of images given another class, on validation images after training, pruning and retraining; "
-        "then on the test images. free: weights left for later tasks. change: how far an older task's probe logits "
-        "moved while newer tasks were trained.",
+    screen = console(err=as_json)
+    trained = train_all(tasks, screen, resume)
+    if as_json:
+        if not _is_silent():
+            say_json({"tasks": trained.tasks, "left_out": trained.left_out})
+        return
+    last, pack = trained.tasks[-1]["task"], trained.packs[-1]
+    print_next(
+        screen,
+        command_line("predict", last, "IMAGE", pack=pack),
+        command_line("export", "--task", last, pack=pack),
+        "or train another task",
     )
-    for line in warnings:
-        screen.print(line, soft_wrap=True)
-    last = pack.tasks[-1].name
-    screen.print(f"next: packnet predict {last} IMAGE; packnet export --task {last}; or train another task")
 
 
-def _print_archs() -> None:
-    from packnet_deploy.cli.show import console, table
-    from packnet_deploy.training.backbones import arch_table
+def _is_silent() -> bool:
+    """One of several processes talks."""
+    return os.environ.get("RANK", "0") != "0"
 
-    shown = table("networks", ("name", "head", "weights"), ("packable weights", "input"))
-    for arch in arch_table():
+
+def _list_archs(as_json: bool) -> None:
+    from packnet_deploy.cli.coming import print_next
+    from packnet_deploy.cli.show import console, say_json, table
+
+    networks = known_networks().values()
+    if as_json:
+        say_json({"networks": [network._asdict() for network in networks]})
+        return
+    screen, shown = console(), table("networks", ("name", "head", "weights"), ("packable weights", "input"))
+    for arch in networks:
         shown.add_row(arch.name, arch.head, ", ".join(arch.weights), f"{arch.packable:,}", f"{arch.input_size} px")
-    console().print(shown)
+    screen.print(shown)
+    print_next(screen, "packnet train --task NAME --data DIR --arch NETWORK")

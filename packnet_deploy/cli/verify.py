@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from packnet_deploy.cli.coming import command_line, print_next
+from packnet_deploy.cli.flags import complete_path
 from packnet_deploy.cli.packs import chosen_tasks, complete_task, open_chosen, pack_option
-from packnet_deploy.cli.show import say_text
+from packnet_deploy.cli.show import say_json
 
 if TYPE_CHECKING:
     from packnet_deploy.export.options import ExportOptions
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     shell_complete=complete_task,
     help="Compare this task; may be repeated.  [all]",
 )
-@click.option("--data", metavar="DIR", help="Compare on the test images of this set.  [default: the probe batch]")
+@click.option(
+    "--data",
+    metavar="DIR",
+    shell_complete=complete_path,
+    help="Compare on the test images of this set.  [default: the probe batch]",
+)
 @click.option("--layout", default="dense", show_default=True, help="Compare exports of this layout.")
 @click.option("--precision", default="fp32", show_default=True, help="Compare exports of this precision.")
 @click.option(
@@ -91,12 +96,18 @@ def _check_plan(pack: Pack, plan: Path, device: str, as_json: bool) -> None:
         rtol = engine_tolerance(engine.sidecar, opened)
         differences = verify_engine(engine, opened, engine.tasks, target_of(engine.sidecar), plan, rtol)
     if as_json:
-        say_text(json.dumps({task: asdict(difference) for task, difference in differences.items()}, indent=2))
+        rows = [
+            {"task": task, "max_difference": found.max_difference, "allowed": found.allowed, "passes": found.passes}
+            for task, found in differences.items()
+        ]
+        say_json({"pack": str(pack.path), "plan": str(plan), "tasks": rows})
         return
     shown = table("", ("task",), ("logits differ by", "allowed"))
     for task, difference in differences.items():
         shown.add_row(task, f"{difference.max_difference:.2g}", f"{difference.allowed:.2g}")
-    console().print(shown)
+    screen = console()
+    screen.print(shown)
+    print_next(screen, command_line("bench", plan, pack=pack.path))
 
 
 def _check(opened: Pack, as_json: bool) -> None:
@@ -116,7 +127,7 @@ def _check(opened: Pack, as_json: bool) -> None:
             }
             for check in checks
         ]
-        say_text(json.dumps({"pack": str(opened.path), "tasks": rows}, indent=2))
+        say_json({"pack": str(opened.path), "tasks": rows})
     else:
         shown = table(f"{opened.path}", ("task", "files", "older weights"), ("logits\ndiffer by", "allowed", ""))
         for check in checks:
@@ -138,6 +149,8 @@ def _check(opened: Pack, as_json: bool) -> None:
             for c in failed
         ]
         raise CheckFailed(f"{opened.path}: {'; '.join(reasons)}")
+    if not as_json:
+        print_next(console(), command_line("export", "--all-tasks", pack=opened.path))
 
 
 def _compare(
@@ -150,7 +163,7 @@ def _compare(
     found = compare(pack, chosen_tasks(pack, tasks, not tasks), against, data, options)
     if as_json:
         rows = [_row(row) for row in found]
-        say_text(json.dumps({"pack": str(pack.path), "against": against, "tasks": rows}, indent=2))
+        say_json({"pack": str(pack.path), "against": against, "tasks": rows})
     else:
         shown = table(
             f"{pack.path}: {options.layout}, {options.precision}, against {against}",
@@ -169,6 +182,9 @@ def _compare(
             f"{pack.path}: {failed[0].task}: logits differ by up to {worst.max_difference:.3g} from {against}, "
             f"allowed is {worst.allowed:.3g}"
         )
+    if not as_json:
+        how = ("--layout", options.layout, "--precision", options.precision)
+        print_next(console(), command_line("export", "--all-tasks", *how, pack=pack.path))
 
 
 def _row(found: Agreement) -> dict[str, Any]:

@@ -13,6 +13,7 @@ The algorithm, and a module that goes through it:
 Networks, their weights, their graphs:
 
     backbones.py     networks by name
+    networks.py      the list of their names
     pretrained.py    weights by name or from a file, and the input they were trained on
     start_values.py  the pretrained values kept beside a pack, from which free weights start
     inference.py     forwards outside of training; errors

@@ -5,7 +5,6 @@ Which layers of a network are packable is parts.py's business, what ``--weights`
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -15,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack import InputSpec
+from packnet_deploy.training.networks import ArchInfo, near
 from packnet_deploy.training.parts import packable_weights
 from packnet_deploy.training.pretrained import preprocessing, read_weights, weights_names
 
@@ -25,30 +25,13 @@ _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _NOT_CONVOLUTIONAL = ("vit_", "swin", "maxvit")
 
 
-class ArchInfo(NamedTuple):
-    """One line about a network that ``build`` knows.
-
-    Attributes:
-        packable: how many weights tasks share out among them.
-        head: the output layer's module name.
-        input_size: side of the images that it is made for, pixels.
-        weights: names of its pretrained weights, the one that ``imagenet`` stands for first.
-    """
-
-    name: str
-    packable: int
-    head: str
-    input_size: int
-    weights: tuple[str, ...]
-
-
 def archs() -> list[str]:
     """The names ``build`` knows; each of these networks can be packed."""
     return [QUICKSTART, *(name for name in _torchvision() if not name.startswith(_NOT_CONVOLUTIONAL))]
 
 
 def arch_table() -> list[ArchInfo]:
-    """All networks that ``build`` knows, without memory for a single weight; takes two to four seconds."""
+    """All networks that ``build`` knows, without memory for a single weight; takes seconds. Listed: networks.py."""
     table = []
     for arch in archs():
         with Weightless():
@@ -67,13 +50,18 @@ def build(arch: str, classes: int) -> tuple[nn.Module, str]:
     """
     if arch == QUICKSTART:
         return quickstart_network(classes), "head"
-    if arch not in archs():
-        _refuse(arch)
+    expect_arch(arch)
     options: dict[str, Any] = {"weights": None, "num_classes": classes}
     if arch in _WITH_AUXILIARY_HEADS:
         options |= {"aux_logits": False, "init_weights": True}
     module: nn.Module = torchvision.models.get_model(arch, **options)
     return module, head_name(module)
+
+
+def expect_arch(arch: str) -> None:
+    """Raises UsageError unless ``build`` knows the name; as that does."""
+    if arch not in archs():
+        _refuse(arch)
 
 
 def head_name(module: nn.Module) -> str:
@@ -129,10 +117,11 @@ def build_from(arch: str, weights: str) -> Start:
     The network is as wide as the weights' head; the head of a file without one keeps random values.
 
     Raises:
-        UsageError: neither a name of weights nor a file.
+        UsageError: not a network's name; neither a name of weights nor a file.
         EnvironmentFault: the weights cannot be had.
         ArtefactError: the file does not fit the network; names the first differences.
     """
+    expect_arch(arch)
     if weights == "none":
         return Start(*build(arch, IMAGENET_CLASSES), head_is_trained=False)
     state = read_weights(arch, weights)
@@ -201,8 +190,10 @@ class Weightless(TorchFunctionMode):
 def _refuse(arch: str) -> NoReturn:
     """Say why ``build`` does not know a name."""
     if arch not in _torchvision():
-        near = ", ".join(difflib.get_close_matches(arch, archs(), n=4)) or "resnet18, squeezenet1_1, vgg16"
-        raise UsageError(f"--arch {arch!r}: not a network known here; did you mean one of: {near}")
+        raise UsageError(
+            f"--arch {arch}: expected a network that packnet train --list-archs lists, got another name; "
+            f"did you mean {' or '.join(near(arch))}?"
+        )
     with Weightless():
         module: nn.Module = torchvision.models.get_model(arch, weights=None)
     try:

@@ -260,6 +260,8 @@ class TrainOptions(MachineOptions, OptimisationOptions, PackingOptions, NetworkO
 
     def __post_init__(self) -> None:
         self._check_choices()
+        if self.arch is not None:
+            object.__setattr__(self, "arch", self.arch.lower())  # as all of torchvision's are called
         for name, value in PROTOCOLS[self.protocol].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

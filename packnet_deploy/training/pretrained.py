@@ -60,7 +60,7 @@ def read_weights(arch: str, weights: str) -> dict[str, Tensor]:
     """
     published = _published(arch, weights)
     if published is None:
-        _expect_a_file(arch, weights)
+        expect_weights(arch, weights)
         state = read_state(Path(weights))
         if damaged := [name for name, value in state.items() if bool(value.isnan().any())]:
             raise ArtefactError(f"{weights}: expected numbers, got NaN in {', '.join(damaged[:3])}")
@@ -73,11 +73,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a ``.pth``/``.pt`` file (read as weights only, so nothing in it runs) or ``.safetensors``.
 
     Raises:
-        EnvironmentFault: no such file.
         ArtefactError: it is not a state dict.
     """
-    if not path.is_file():
-        raise EnvironmentFault(f"--weights {path}: no such file; give a state-dict file, 'imagenet' or 'none'")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -109,14 +106,23 @@ def _published(arch: str, weights: str) -> Any | None:
     return kinds.DEFAULT if name == IMAGENET else kinds.__members__.get(name)
 
 
-def _expect_a_file(arch: str, weights: str) -> None:
-    """Refuse what is no file and does not look like one: a misspelt name, or one of another network's weights."""
+def expect_weights(arch: str, weights: str) -> None:
+    """Refuse what names no weights that ``arch`` has, and no file that is there.
+
+    Raises:
+        UsageError: it does not look like a file: a misspelt name, or one of another network's weights.
+        EnvironmentFault: no such file.
+    """
+    if _published(arch, weights) is not None:
+        return
     path = Path(weights)
     like_a_name = path.name == weights and (not path.suffix or "_Weights." in weights)
     if like_a_name and not path.exists():
         own = arch in torchvision.models.list_models(torchvision.models)
         names = f"{arch} has {', '.join(weights_names(arch))}" if own else f"{arch} has no pretrained weights"
         raise UsageError(f"--weights {weights}: expected a state-dict file, 'none', or a name of weights; {names}")
+    if not path.is_file():
+        raise EnvironmentFault(f"--weights {path}: no such file; give a state-dict file, 'imagenet' or 'none'")
 
 
 def _fetch(arch: str, published: Any) -> dict[str, Tensor]:

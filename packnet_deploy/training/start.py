@@ -15,6 +15,7 @@ from packnet_deploy.pack import LayerCapacity, Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
+from packnet_deploy.training.pretrained import expect_weights
 
 DEFAULT_ARCH = "resnet18"
 DEFAULT_WEIGHTS = "imagenet"
@@ -117,6 +118,14 @@ def check_addition(options: TrainOptions, pack: Pack) -> None:
         raise UsageError(f"--epochs 0: only a new pack's first task can be taken untrained; {pack.path} exists")
     if options.data is None:
         raise UsageError(f"--data: expected the images of task {options.task!r}, got none")
+
+
+def check_beginning(options: TrainOptions) -> None:
+    """Refuse, before images are read, a network or weights that are not to be had."""
+    arch, weights = options.arch or DEFAULT_ARCH, options.weights or DEFAULT_WEIGHTS
+    backbones.expect_arch(arch)
+    if weights != "none":
+        expect_weights(arch, weights)
 
 
 def _weights_of(pack: Pack) -> str:

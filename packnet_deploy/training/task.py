@@ -41,7 +41,7 @@ from packnet_deploy.training.session import (
     seed,
 )
 from packnet_deploy.training.stages import Fit, Judge, Prune, Stage, stages
-from packnet_deploy.training.start import check_addition, network_of, new_network
+from packnet_deploy.training.start import check_addition, check_beginning, network_of, new_network
 from packnet_deploy.training.trace import trace_skeleton
 
 
@@ -106,6 +106,8 @@ class TaskTraining:
         self.pack = Pack.open(pack_path) if pack_path.exists() else None
         if self.pack is not None:
             check_addition(options, self.pack)
+        else:
+            check_beginning(options)
         seed(options.seed)
         data = open_data(options)
         for note in () if data is None else data.notes:

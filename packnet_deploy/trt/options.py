@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SWITCHES = ("refit", "bind", "selector", "none")
 SPARSITY = ("auto", "off", "require")
+CHOICES = {"backend": (AUTO, *FLAVOURS), "switch": SWITCHES, "precision": PRECISION_NAMES, "sparsity": SPARSITY}
 
 # The settings of --config FILE are the rarer ones of TensorRT's builder, by the names that TensorRT itself gives them.
 # Whole numbers, with the least that is legal.
@@ -107,8 +108,7 @@ class BuildOptions:
     )
 
     def __post_init__(self) -> None:
-        known = {"backend": (AUTO, *FLAVOURS), "switch": SWITCHES, "precision": PRECISION_NAMES, "sparsity": SPARSITY}
-        for name, values in known.items():
+        for name, values in CHOICES.items():
             if getattr(self, name) not in values:
                 raise UsageError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:

@@ -113,6 +113,11 @@ def loaded_by(code: str) -> set[str]:
     return set(out.splitlines()[-1].split())
 
 
+def test_the_networks_are_listed_without_torch() -> None:
+    """What keeps `packnet train --list-archs` within a second: torchvision alone takes longer."""
+    assert "torch" not in loaded_by("from packnet_deploy.cli.app import run\nrun(['train', '--list-archs'])")
+
+
 HEAVY = {"numpy", "torch", "onnx", "onnxruntime", "rich", "safetensors", "PIL"}
 
 
@@ -174,6 +179,16 @@ def test_eval_works_without_torch_and_training_names_the_extra(golden_copy: Path
         ("packnet train --optimizer", "", ["sgd", "adamw"]),
         ("packnet train --framing", "w", ["whole"]),
         ("packnet eval --pack gone.pack --task", "", []),
+        ("packnet build --task", "b", ["birds"]),
+        ("packnet train --arch", "squeeze", ["squeezenet1_0", "squeezenet1_1"]),
+        ("packnet train --weights", "im", ["imagenet", "im"]),  # the last leaves it to the shell: a file
+        ("packnet train --data", "ph", ["ph"]),
+        ("packnet export --layout", "s", ["sparse", "shared", "selector"]),
+        ("packnet build --switch", "b", ["bind"]),
+        ("packnet bench --backend", "t", ["torch", "tensorrt", "tensorrt-rtx"]),
+        ("packnet predict", "f", ["flowers"]),
+        ("packnet predict flowers", "ph", ["ph"]),
+        ("packnet experiment", "table2", ["table2", "table2"]),
     ],
 )
 def test_a_shell_completes(here: Path, words: str, begun: str, offers: list[str]) -> None:

@@ -48,7 +48,7 @@ def test_a_plan_for_each_task(packnet: Packnet, here: Path) -> None:
     assert names(here) == {"golden.pack", "shapes.plan", "shapes.plan.json"}
     built = packnet("build", *rtx, "--all-tasks", "-o", "plans", "--json")
     assert built.code == 0, built.err
-    reports = json.loads(built.out)
+    reports = json.loads(built.out)["plans"]
     assert [Path(report["plan"]).parent for report in reports] == [Path("plans")] * len(reports)
     assert [report["sidecar"]["tasks"][0]["index"] for report in reports] == list(range(1, len(reports) + 1))
     assert len(names(here / "plans")) == 2 * len(reports)

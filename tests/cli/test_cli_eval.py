@@ -76,7 +76,7 @@ def test_an_image_that_is_none_is_named(packnet: Packnet, flowers: Path) -> None
     assert left_out.code == 0
     lines = left_out.out.splitlines()
     assert lines[0] == f"flowers: left out, cannot be read: {flowers}/tulip/broken.png"
-    assert "15 images" in lines[-1]
+    assert "15 images" in lines[-2]
 
 
 def test_classes_without_images_are_said(packnet: Packnet, flowers: Path) -> None:
@@ -135,4 +135,4 @@ def test_exports_are_measured_as_the_pack_is(packnet: Packnet, flowers: Path) ->
     lines = [
         packnet("eval", "--task", "flowers", "--data", flowers, *more).out for more in ((), ("--onnx", "flowers.onnx"))
     ]
-    assert lines[0] == lines[1]
+    assert lines[0].partition("\nnext: ")[0] == lines[1].partition("\nnext: ")[0]

@@ -47,7 +47,7 @@ def test_one_image_has_its_five_best(packnet: Packnet, here: Path, photos: Path)
 def test_a_folder_and_every_task(packnet: Packnet, here: Path, photos: Path) -> None:
     result = packnet("predict", "--all", "photos", "--json")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
+    found = json.loads(result.out)["answers"]
     assert [each["image"] for each in found] == ["photos/a.png", "photos/b.jpg", "photos/more/c.png"]
     for each in found:
         assert list(each["tasks"]) == ["shapes", "birds", "flowers"]
@@ -68,9 +68,9 @@ def test_csv(packnet: Packnet, photos: Path) -> None:
 
 
 def test_an_image_from_standard_input(packnet: Packnet, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_file = json.loads(packnet("predict", "birds", "photos/a.png", "--json").out)[0]
+    of_file = json.loads(packnet("predict", "birds", "photos/a.png", "--json").out)["answers"][0]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.png").read_bytes())))
-    of_input = json.loads(packnet("predict", "birds", "-", "--json").out)[0]
+    of_input = json.loads(packnet("predict", "birds", "-", "--json").out)["answers"][0]
     assert of_input == of_file | {"image": "standard input"}
 
 
@@ -91,7 +91,7 @@ def test_an_export_answers_as_the_pack(packnet: Packnet, here: Path, photos: Pat
     for task, onnx in (("birds", "birds.onnx"), ("birds", "."), ("--all", ".")):
         ours, theirs = (packnet("predict", task, "photos", "--json", *more) for more in ((), ("--onnx", onnx)))
         assert theirs.code == 0, theirs.err
-        for mine, its in zip(json.loads(ours.out), json.loads(theirs.out), strict=True):
+        for mine, its in zip(*(json.loads(said.out)["answers"] for said in (ours, theirs)), strict=True):
             assert {t: g[0]["class"] for t, g in mine["tasks"].items()} == {
                 t: g[0]["class"] for t, g in its["tasks"].items()
             }

@@ -315,13 +315,24 @@ def test_images_left_out_are_listed(packnet: Packnet, folder: Path) -> None:
     assert "one: left out, cannot be read: ../a/train/class1/0.png" in went_on.out
 
 
-def test_the_networks_are_listed(packnet: Packnet, monkeypatch: pytest.MonkeyPatch) -> None:
-    from packnet_deploy.training import backbones
-
-    table = [backbones.ArchInfo("vgg16", 138_000_000, "classifier.6", 224, ("IMAGENET1K_V1",))]
-    monkeypatch.setattr(backbones, "arch_table", lambda: table)
+def test_the_networks_are_listed(packnet: Packnet) -> None:
     shown = packnet("train", "--list-archs").out
-    assert all(text in shown for text in ("vgg16", "138,000,000", "classifier.6", "224 px", "IMAGENET1K_V1"))
+    (line,) = (line for line in shown.splitlines() if line.strip().startswith("vgg16 "))
+    assert line.split()[:4] == ["vgg16", "classifier.6", "IMAGENET1K_V1,", "IMAGENET1K_FEATURES"]
+    assert line.split()[4:] == ["134,248,128", "224", "px"]
+    listed = json.loads(packnet("train", "--list-archs", "--json").out)["networks"]
+    assert {"name": "quickstart", "packable": 281520, "head": "head", "input_size": 32, "weights": []} in listed
+
+
+def test_a_network_is_looked_at_before_its_weights_and_the_images(packnet: Packnet, folder: Path) -> None:
+    for data in ("../a", "../nowhere"):
+        refused = packnet("train", "--task", "x", "--data", data, "--start", "task", "--arch", "Resnet81")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "did you mean" in refused.err
+        assert "resnet18" in refused.err
+    result = packnet("train", "--task", "x", "--data", "../a", *SMALL, "--arch", "QuickStart")
+    assert result.code == 0, result.err
+    assert Pack.open("packnet.pack").backbone.arch == "quickstart"
 
 
 @pytest.mark.slow

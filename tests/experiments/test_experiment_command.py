@@ -95,7 +95,7 @@ def test_a_run_that_fails_makes_the_exit_code_1(
     monkeypatch.delenv("STAND_IN_FAIL")
     code, out, _ = call(capsys, "experiment", path, "--scale", "small", "--jobs", 2)
     assert code == 0
-    assert "all 6 runs are done; now: packnet report experiments" in out
+    assert "all 6 runs are done\nnext: packnet report experiments\n" in out
     assert call(capsys, "report", "experiments")[0] == 0
     assert (here / "experiments" / "report.html").is_file()
 

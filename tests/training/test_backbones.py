@@ -14,6 +14,7 @@ from torch import nn
 from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.training import backbones
 from packnet_deploy.training.backbones import arch_table, archs, build, build_from, head_name, input_spec
+from packnet_deploy.training.networks import LIST, known_networks, list_text
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,8 @@ def test_the_table_says_what_the_networks_are() -> None:
     torch.manual_seed(2)
     table = {info.name: info for info in arch_table()}
     assert list(table) == archs()
+    listed = {name: known for name, known in known_networks().items() if name in table}
+    assert listed == table, f"write {LIST} again: LIST.write_text(list_text(arch_table()))"
     assert all(info.packable > 250_000 and info.head and info.input_size >= 32 for info in table.values())
     assert table["resnet50"][1:] == (23_454_912, "fc", 224, ("IMAGENET1K_V2", "IMAGENET1K_V1"))
     assert table["quickstart"].weights == ()
@@ -58,11 +61,18 @@ def test_the_table_says_what_the_networks_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("resnet81", "resnet18"), ("squeezenet", "squeezenet1_1"), ("?", "vgg16")]
+    ("typed", "meant"), [("resnet81", "resnet18"), ("squeezenet", "squeezenet1_1"), ("?", "mobilenet_v2")]
 )
 def test_an_unknown_network_suggests_near_ones(typed: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=rf"not a network known here; did you mean one of: .*{meant}"):
+    says = rf"--arch {re.escape(typed)}: expected a network that .* --list-archs lists.*; did you mean .*{meant}"
+    with pytest.raises(UsageError, match=says):
         build(typed, 2)
+    with pytest.raises(UsageError, match=says):
+        build_from(typed, "IMAGENET1K_V1")  # the network is looked at before its weights
+
+
+def test_the_list_is_written_as_it_is_read() -> None:
+    assert list_text(known_networks().values()) == LIST.read_text("utf-8")
 
 
 def test_a_network_without_a_head_is_refused() -> None:
