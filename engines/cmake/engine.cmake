@@ -1,14 +1,19 @@
 # packnet::engine: running plans. Built where TensorRT or TensorRT-RTX is found, with kernels where there is a compiler.
 
 set(packnet_engine_sources
+  src/trt/bind_plan.cpp
   src/trt/c_api.cpp
   src/trt/context.cpp
   src/trt/cuda.cpp
   src/trt/engine.cpp
+  src/trt/placed_bank.cpp
   src/trt/plan.cpp
-  src/trt/switcher_host.cpp
+  src/trt/refit_plan.cpp
+  src/trt/switched_plan.cpp
   src/trt/tensorrt.cpp
+  src/trt/tensorrt_plan.cpp
   src/trt/tensors.cpp
+  src/trt/weight_buffer.cpp
 )
 
 function(packnet_engine_options target flavour)
@@ -32,7 +37,7 @@ if(NOT TensorRT_FOUND)
   return()
 endif()
 
-set(switcher src/trt/switcher_no_kernels.cpp)
+set(kernels src/trt/no_kernels.cpp)
 if(PACKNET_CUDA_KERNELS)
   include(CheckLanguage)
   check_language(CUDA)
@@ -42,12 +47,12 @@ if(PACKNET_CUDA_KERNELS AND CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_ARCHITECTURES 75)  # the oldest that TensorRT runs on; drivers translate its PTX for newer ones
   endif()
   enable_language(CUDA)
-  set(switcher src/trt/switcher_gpu.cu)
+  set(kernels src/trt/kernels.cu)
 endif()
 message(STATUS "packnet::engine: ${TensorRT_FLAVOUR} ${TensorRT_VERSION} (${TensorRT_LIBRARY}), CUDA ${TensorRT_CUDA_VERSION}, "
-               "${switcher}")
+               "${kernels}")
 
-add_library(packnet_engine ${packnet_engine_sources} ${switcher})
+add_library(packnet_engine ${packnet_engine_sources} ${kernels})
 add_library(packnet::engine ALIAS packnet_engine)
 packnet_library(packnet_engine engine packnet_engine)
 packnet_engine_options(packnet_engine "${TensorRT_FLAVOUR}")

@@ -5,7 +5,7 @@
 //     packnet-infer PACK PLAN --switch-bench          time of a switch, p50 and p99, every task in turn
 //     packnet-infer PACK PLAN --check                 every task's logits on this GPU, held against the pack's
 //
-// --cuda-graphs, --resident N, --bank host and --device N are the options of packnet.h.
+// --cuda-graphs, --resident N, --bank device and --device N are the options of packnet.h.
 //
 // Exit codes: 0 done, 1 a check failed, 2 usage, 3 the machine lacks something, 4 a file is damaged or does not fit.
 
@@ -36,7 +36,7 @@ const char* const kUsage =
     "       packnet-infer PACK PLAN --check [OPTION...]\n"
     "\n"
     "  --device N      the GPU  [default: 0]\n"
-    "  --bank host     leave the weights of all tasks in the host's memory\n"
+    "  --bank device   keep the weights of all tasks on the GPU  [default: in the host's memory]\n"
     "  --resident N    plans with switch bind: tasks on the GPU side by side  [default: 1]\n"
     "  --cuda-graphs   record a batch that comes again, and replay it\n";
 
@@ -144,11 +144,11 @@ int run(std::vector<std::string> words) {
     options.resident = take_number("--resident", options.resident);
     options.cuda_graphs = take_flag("--cuda-graphs");
     const std::string bank = take_value("--bank", "");
-    if (bank == "host") options.bank = PACKNET_BANK_HOST;
+    if (bank == "device") options.bank = PACKNET_BANK_DEVICE;
     const bool bench = take_flag("--bench"), switch_bench = take_flag("--switch-bench"), checks = take_flag("--check");
     const bool of_all_tasks = switch_bench || checks;
     const bool unknown = std::any_of(words.begin(), words.end(), [](const auto& word) { return word[0] == '-'; });
-    const bool contradict = bench + switch_bench + checks > 1 || !(bank.empty() || bank == "host");
+    const bool contradict = bench + switch_bench + checks > 1 || !(bank.empty() || bank == "host" || bank == "device");
     if (unknown || contradict || (of_all_tasks ? words.size() != 2 : words.size() < 4)) {
         std::fputs(kUsage, stderr);
         return 2;

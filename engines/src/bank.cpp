@@ -5,9 +5,9 @@
 
 #include "boundary.h"
 #include "decode.h"
-#include "outputs.h"
 #include "parallel.h"
 #include "pattern.h"
+#include "pieces.h"
 #include "sha256.h"
 #include "text.h"
 
@@ -43,22 +43,17 @@ Bank::Bank(const Deltas& deltas, unsigned threads) try : tasks_(deltas.tasks()),
         values_.push_back(allocate<float>(parameter));
         owners_.push_back(allocate<std::uint8_t>(parameter));
     }
+    const detail::Chain& chain = detail::chain_of(deltas);
     const std::vector<detail::Piece> pieces = detail::pieces_of(parameters_);
     detail::parallel_for(pieces.size(), threads, [&](std::size_t i) {
-        const detail::Piece piece = pieces[i];
-        detail::decode_chunk(*deltas.chain_, piece.parameter, piece.chunk, tasks_, values_[piece.parameter].get(),
-                             owners_[piece.parameter].get());
+        const auto [parameter, chunk] = pieces[i];
+        const std::size_t begin = chunk * detail::kChunk;
+        detail::decode_chunk(chain, parameter, chunk, tasks_, &values_[parameter][begin], &owners_[parameter][begin]);
     });
-    detail::parallel_for(parameters_.size(), threads, [&](std::size_t i) {
-        const Parameter& parameter = parameters_[i];
-        if (!parameter.pattern.empty() && !detail::obeys_pattern(owners_[i].get(), parameter.shape)) {
-            throw Error({}, "parameter " + detail::in_quotes(parameter.name),
-                        "the pattern " + parameter.pattern + " that pack.json promises",
-                        "a group with more owned weights", "use a pack and deltas as they were trained");
-        }
-    });
+    detail::parallel_for(parameters_.size(), threads,
+                         [&](std::size_t i) { detail::expect_promised_pattern(parameters_[i], owners_[i].get()); });
     if (tasks_ == 0) return;
-    for (const auto& [name, entry] : deltas.chain_->deltas.front().file.entries) {  // by rising name
+    for (const auto& [name, entry] : chain.deltas.front().file.entries) {  // by rising name
         if (name.rfind("shared/", 0) == 0) shared_.push_back({entry.shape, detail::read_floats(entry)});
     }
 } catch (...) {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "delta.h"
+#include "delta_file.h"
 #include "mapped_file.h"
 #include "packnet/pack.h"
 #include "tensor_file.h"

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "bits.h"
-#include "narrow.h"
+#include "float16.h"
 #include "packnet/error.h"
 #include "text.h"
 
@@ -139,8 +139,7 @@ Processor this_processor() noexcept {
 void decode_chunk(const Chain& chain, std::size_t parameter, std::size_t chunk, int through, float* values,
                   std::uint8_t* owners, Processor processor) {
     const std::size_t begin = chunk * kChunk, end = std::min(begin + kChunk, chain.parameters[parameter].size);
-    Stretch stretch{chain, cursors_at(chain, parameter, chunk, through), values + begin,
-                    owners ? owners + begin : nullptr, end - begin};
+    Stretch stretch{chain, cursors_at(chain, parameter, chunk, through), values, owners, end - begin};
 #if defined(__x86_64__)
     if (processor == Processor::x86_bmi2) return decode_bmi2(stretch);
 #endif

@@ -15,8 +15,8 @@ enum class Processor { any, x86_bmi2 };
 Processor this_processor() noexcept;
 
 /// Decode one chunk of a parameter: the weights owned by tasks 1..through, 0 elsewhere.
-/// @param values  the whole parameter's float32 [size]; only the chunk's part is written.
-/// @param owners  the same for the owner map, uint8 [size]; may be null.
+/// @param values  float32, the chunk's: kChunk of them, the last chunk fewer.
+/// @param owners  the same of the owner map, uint8; may be null.
 /// @throws Error  a mask marks more weights than there are values: the file has changed since it was checked.
 void decode_chunk(const Chain& chain, std::size_t parameter, std::size_t chunk, int through, float* values,
                   std::uint8_t* owners, Processor processor = this_processor());

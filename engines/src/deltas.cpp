@@ -5,8 +5,8 @@
 #include "boundary.h"
 #include "chain.h"
 #include "decode.h"
-#include "outputs.h"
 #include "parallel.h"
+#include "pieces.h"
 
 namespace packnet {
 namespace {
@@ -90,10 +90,13 @@ void Deltas::materialise(int task, const std::vector<float*>& out, unsigned thre
     detail::check_outputs(out, parameters());
     const std::vector<detail::Piece> pieces = detail::pieces_of(parameters());
     detail::parallel_for(pieces.size(), threads, [&](std::size_t i) {
-        detail::decode_chunk(*chain_, pieces[i].parameter, pieces[i].chunk, task, out[pieces[i].parameter], nullptr);
+        const auto [parameter, chunk] = pieces[i];
+        detail::decode_chunk(*chain_, parameter, chunk, task, out[parameter] + chunk * detail::kChunk, nullptr);
     });
 } catch (...) {
     detail::rethrow_as_error({});
 }
+
+const detail::Chain& detail::chain_of(const Deltas& deltas) noexcept { return *deltas.chain_; }
 
 }  // namespace packnet

@@ -2,8 +2,8 @@
 
 #include <set>
 
-#include "field.h"
 #include "json.h"
+#include "json_field.h"
 #include "limits.h"
 #include "pattern.h"
 #include "text.h"

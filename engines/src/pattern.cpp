@@ -3,6 +3,9 @@
 #include <functional>
 #include <numeric>
 
+#include "packnet/error.h"
+#include "text.h"
+
 namespace packnet::detail {
 
 bool fits_pattern(const std::vector<std::int64_t>& shape) {
@@ -23,6 +26,13 @@ bool obeys_pattern(const std::uint8_t* owners, const std::vector<std::int64_t>& 
         }
     }
     return true;
+}
+
+void expect_promised_pattern(const Parameter& parameter, const std::uint8_t* owners) {
+    if (parameter.pattern.empty() || obeys_pattern(owners, parameter.shape)) return;
+    throw Error({}, "parameter " + in_quotes(parameter.name),
+                "the pattern " + parameter.pattern + " that pack.json promises", "a group with more owned weights",
+                "use a pack and deltas as they were trained");
 }
 
 }  // namespace packnet::detail

@@ -3,8 +3,11 @@
 /// weights.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "packnet/pack.h"
 
 namespace packnet::detail {
 
@@ -17,5 +20,9 @@ bool fits_pattern(const std::vector<std::int64_t>& shape);
 
 /// Whether the owned weights of an owner map, whose shape fits, keep to the pattern.
 bool obeys_pattern(const std::uint8_t* owners, const std::vector<std::int64_t>& shape);
+
+/// @param owners  the whole owner map of a parameter.
+/// @throws Error  they break the pattern that pack.json promises for it.
+void expect_promised_pattern(const Parameter& parameter, const std::uint8_t* owners);
 
 }  // namespace packnet::detail

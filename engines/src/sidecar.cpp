@@ -5,7 +5,7 @@
 #include <set>
 
 #include "boundary.h"
-#include "field.h"
+#include "json_field.h"
 #include "limits.h"
 #include "packnet/pack.h"
 #include "text.h"

@@ -9,8 +9,8 @@
 
 #include <iostream>
 
-#include "field.h"
 #include "golden.h"
+#include "json_field.h"
 #include "packnet/preprocess.h"
 #include "sha256.h"
 

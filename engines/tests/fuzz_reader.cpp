@@ -21,7 +21,7 @@ void decode_all(const Chain& chain) {
         std::vector<float> values(chain.parameters[i].size);
         std::vector<std::uint8_t> owners(values.size());
         for (std::size_t chunk = 0; chunk < chunks_of(chain.parameters[i]); ++chunk) {
-            decode_chunk(chain, i, chunk, tasks, values.data(), owners.data());
+            decode_chunk(chain, i, chunk, tasks, &values[chunk * kChunk], &owners[chunk * kChunk]);
         }
         for (std::size_t weight = 0; weight < owners.size(); ++weight) {
             if (owners[weight] > tasks || (owners[weight] == 0 && values[weight] != 0)) std::abort();

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "check.h"
-#include "narrow.h"
+#include "float16.h"
 #include "parallel.h"
 #include "pattern.h"
 #include "sha256.h"

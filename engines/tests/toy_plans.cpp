@@ -3,15 +3,15 @@
 #include <fstream>
 #include <sstream>
 
-#include "engine_bank.h"
+#include "engine_weights.h"
 #include "sha256.h"
 
 using packnet::Deltas;
-using packnet::EngineBank;
 using packnet::Norm;
 using packnet::Sidecar;
 using packnet::Switch;
 using packnet::SwitchedWeight;
+using packnet::detail::EngineWeights;
 
 namespace {
 
@@ -59,12 +59,17 @@ Sidecar sidecar_of(const packnet::Pack& pack, const ToyOptions& options) {
 }
 
 /// What an engine of `task` is given for each weight.
-std::vector<std::vector<std::byte>> values_of(const EngineBank& bank, int task) {
+std::vector<std::vector<std::byte>> values_of(const EngineWeights& made, int task) {
+    const packnet::detail::Layout& layout = made.layout;
+    std::vector<std::byte> all(layout.banked * layout.item);
+    packnet::detail::switch_in_place(all.data(), made.bank, layout.item, 0, task);
+    const std::vector<std::byte>& own = made.own[static_cast<std::size_t>(task) - 1];
+    all.insert(all.end(), own.begin(), own.end());
     std::vector<std::vector<std::byte>> values;
-    std::vector<std::byte*> out;
-    for (const SwitchedWeight& weight : bank.weights()) values.emplace_back(weight.bytes());
-    for (std::vector<std::byte>& bytes : values) out.push_back(bytes.data());
-    bank.materialise(task, out);
+    for (std::size_t i = 0; i < made.weights.size(); ++i) {
+        const std::byte* const first = &all[layout.starts[i] * layout.item];
+        values.emplace_back(first, first + made.weights[i].bytes());
+    }
     return values;
 }
 
@@ -84,9 +89,9 @@ ToyPlan plan_of(const packnet::Pack& pack, const Sidecar& sidecar, const ToyOpti
         plan.weights.push_back({weight.name, type_name(weight.dtype), source, weight.shape, {}});
     }
     if (!inside) return plan;
-    const EngineBank bank(Deltas(pack), sidecar);
+    const EngineWeights made = packnet::detail::engine_weights(Deltas(pack), sidecar, 0);
     for (const packnet::PlanTask& task : sidecar.tasks) {
-        std::vector<std::vector<std::byte>> values = values_of(bank, task.index);
+        std::vector<std::vector<std::byte>> values = values_of(made, task.index);
         for (std::size_t i = 0; i < values.size(); ++i) plan.weights[i].values.push_back(std::move(values[i]));
     }
     return plan;

@@ -25,6 +25,7 @@ from packnet_deploy.pack import Pack, ParamSpec
 
 pytestmark = pytest.mark.slow
 
+OF_THREADS = ("residents", "session", "c_interface", "engine", "engine_failures", "requests", "switching")
 DTYPES = ("float32", "float16", "bfloat16")
 # Several chunks of the C++ decoder (2^17 weights), and a size that ends inside a word and inside a byte.
 LARGE = (ParamSpec("large.weight", (3, 87_391)), ParamSpec("small.weight", (5, 13)), ParamSpec("one.weight", (1,)))
@@ -47,10 +48,10 @@ def test_threads_under_the_thread_sanitizer(toolchain: Toolchain, tmp_path: Path
     built = ["c++", "-fsanitize=thread", "-o", probe, tmp_path / "probe.cpp"]
     if subprocess.run(built, check=False).returncode or subprocess.run([probe], check=False).returncode:
         pytest.skip("the compiler's thread sanitizer does not run here")
-    toolchain.build("tsan", targets=("test_residents", "test_session", "test_engine"))
+    toolchain.build("tsan", targets=[f"test_{subject}" for subject in OF_THREADS])
     ctest = str(Path(toolchain.cmake).with_name("ctest"))
     report = toolchain.run(ctest, "--preset", "tsan", "--no-tests=error")
-    assert "100% tests passed, 0 tests failed out of 3" in report
+    assert f"100% tests passed, 0 tests failed out of {len(OF_THREADS)}" in report
 
 
 # -- the same weights -----------------------------------------------------------------------------------------------

@@ -54,13 +54,17 @@ def skeleton(nodes: list[onnx.NodeProto], shapes: Mapping[str, list[int | str]])
     return model
 
 
-def tiny_network() -> Network:
-    """conv (no bias) - bn - relu - conv - bn - relu - pool - flatten - head, 5x6 images, 4 classes."""
+def tiny_network(width: int = 40) -> Network:
+    """conv (no bias) - bn - relu - conv - bn - relu - pool - flatten - head, 5x6 images, 4 classes.
+
+    Args:
+        width: channels of the second convolution, which has eight times as many weights.
+    """
     norm = ("weight", "bias", "running_mean", "running_var")
     shapes: dict[str, list[int | str]] = {"images": ["batch", 3, 5, 6], "a.weight": [8, 3, 3, 3]}
     shapes |= {f"n1.{part}": [8] for part in norm}
-    shapes |= {"b.weight": [40, 8, 1, 1], "b.bias": [40], **{f"n2.{part}": [40] for part in norm}}
-    shapes |= {"head.weight": ["classes", 40], "head.bias": ["classes"]}
+    shapes |= {"b.weight": [width, 8, 1, 1], "b.bias": [width], **{f"n2.{part}": [width] for part in norm}}
+    shapes |= {"head.weight": ["classes", width], "head.bias": ["classes"]}
     nodes = [
         helper.make_node("Conv", ["images", "a.weight"], ["a"], "a", pads=[1, 1, 1, 1]),
         helper.make_node("BatchNormalization", ["a", *(f"n1.{part}" for part in norm)], ["n1"], "n1"),

@@ -43,7 +43,6 @@ public:
     std::string sha256(int through) const;
 
 private:
-    friend class EngineBank;  // takes the memory over
     int tasks_;
     std::vector<Parameter> parameters_;
     std::vector<std::unique_ptr<float[]>> values_;

@@ -13,9 +13,12 @@
 
 namespace packnet {
 
+class Deltas;
+
 namespace detail {
 struct Chain;
-}
+const Chain& chain_of(const Deltas& deltas) noexcept;  // for the rest of this library
+}  // namespace detail
 
 /// A dense float32 tensor in C order.
 struct Tensor {
@@ -65,8 +68,7 @@ public:
     void materialise(int task, const std::vector<float*>& out, unsigned threads = 0) const;
 
 private:
-    friend class Bank;
-    friend class EngineBank;
+    friend const detail::Chain& detail::chain_of(const Deltas& deltas) noexcept;
 
     /// What task 1 holds for all tasks, by the graph's input: biases, normalisation, statistics.
     std::map<std::string, Tensor> shared() const;

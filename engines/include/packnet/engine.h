@@ -24,7 +24,7 @@ namespace packnet {
 /// How to run a plan; packnet.h says what each of them means.
 struct EngineOptions {
     int device = 0;
-    packnet_bank bank = PACKNET_BANK_ANYWHERE;
+    packnet_bank bank = PACKNET_BANK_HOST;
     int resident = 1;
     int contexts = 8;
     bool cuda_graphs = false;

@@ -86,17 +86,16 @@ typedef enum packnet_switch {
     PACKNET_NONE = 3
 } packnet_switch;
 
-/* Where the weights of all tasks wait. */
+/* Where the weights of all tasks wait. A switch reads what differs, wherever that is. */
 typedef enum packnet_bank {
-    PACKNET_BANK_ANYWHERE = 0, /* on the GPU where this library has kernels to mask them there, else on the host */
-    PACKNET_BANK_DEVICE = 1,
-    PACKNET_BANK_HOST = 2
+    PACKNET_BANK_HOST = 0,  /* in page-locked memory: about one model on the GPU, whatever the number of tasks */
+    PACKNET_BANK_DEVICE = 1 /* on the GPU: faster, and one or two models more; needs a library with kernels */
 } packnet_bank;
 
 typedef struct packnet_options {
     size_t size;      /* sizeof(packnet_options) */
     int32_t device;   /* the GPU, in CUDA's order. Default 0 */
-    int32_t bank;     /* a packnet_bank */
+    int32_t bank;     /* a packnet_bank. Default host */
     int32_t resident; /* bind: tasks whose weights lie on the GPU side by side; each costs one model. Default 1 */
     int32_t contexts; /* most execution contexts, 1..1024, each with memory for activations. Default 8 */
     int32_t

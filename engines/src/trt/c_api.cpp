@@ -142,9 +142,7 @@ void packnet_set_listener(packnet_listener listener, void* user) {
     TensorRtLog::instance().set_listener(listener, user);
 }
 
-void packnet_options_init(packnet_options* options) {
-    *options = {sizeof *options, 0, PACKNET_BANK_ANYWHERE, 1, 8, 0, 0};
-}
+void packnet_options_init(packnet_options* options) { *options = {sizeof *options, 0, PACKNET_BANK_HOST, 1, 8, 0, 0}; }
 
 packnet_status packnet_engine_open(const char* plan, const char* pack, const packnet_options* options,
                                    packnet_engine** engine) {

@@ -4,9 +4,9 @@
 #include <optional>
 #include <tuple>
 
+#include "layout.h"
 #include "tensors.h"
 #include "text.h"
-#include "weight_buffer.h"
 
 namespace packnet::detail {
 namespace {
@@ -75,9 +75,8 @@ public:
         stream_.copy(own_images_.as<void>(), batch.images, count * image);
         if (batch.count < sidecar.batch.least) {  // the plan takes no fewer: black images go along
             ours.count = sidecar.batch.least;
-            check_cuda(cudaMemsetAsync(own_images_.as<std::byte>() + count * image, 0,
-                                       (static_cast<std::size_t>(ours.count) - count) * image, stream_.get()),
-                       "black images");
+            stream_.clear(own_images_.as<std::byte>() + count * image,
+                          (static_cast<std::size_t>(ours.count) - count) * image);
         }
         enqueue(ours, stream_.get());
         const std::size_t wanted = sizeof(float) * classes;
@@ -152,7 +151,7 @@ private:
     }
 
     void check_address(const void* address, const char* what) const {
-        const auto rest = reinterpret_cast<std::uintptr_t>(address) % WeightBuffer::kAlignment;
+        const auto rest = reinterpret_cast<std::uintptr_t>(address) % kAlignment;
         if (address && rest == 0) return;
         throw Error({}, std::string("address of the ") + what, "a multiple of 256 on the GPU",
                     address ? std::to_string(rest) + " beyond one" : "null");

@@ -53,8 +53,12 @@ private:
     void* data_ = nullptr;
 };
 
-using DeviceMemory = CudaMemory<cudaMalloc, cudaFree>;          // on the GPU
-using PinnedMemory = CudaMemory<cudaMallocHost, cudaFreeHost>;  // page-locked, on the host
+inline cudaError_t allocate_mapped(void** data, std::size_t bytes) {
+    return cudaHostAlloc(data, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
+}
+
+using DeviceMemory = CudaMemory<cudaMalloc, cudaFree>;           // on the GPU
+using PinnedMemory = CudaMemory<allocate_mapped, cudaFreeHost>;  // page-locked, on the host, where kernels read it
 
 /// A point in a stream that others wait for. One that was never recorded has been reached.
 class Event {
@@ -92,6 +96,9 @@ public:
 
     void copy(void* to, const void* from, std::size_t bytes) const {
         check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "a copy between host and GPU");
+    }
+    void clear(void* at, std::size_t bytes) const {
+        check_cuda(cudaMemsetAsync(at, 0, bytes, stream_), "clearing memory of the GPU");
     }
     void wait() const { check_cuda(cudaStreamSynchronize(stream_), "work on the GPU"); }
 

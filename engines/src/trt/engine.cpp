@@ -5,8 +5,8 @@
 
 #include "check_plan.h"
 #include "cuda.h"
-#include "difference.h"
 #include "packnet/deltas.h"
+#include "parity.h"
 #include "plan.h"
 #include "tensorrt.h"
 
@@ -40,7 +40,7 @@ int in_range(const char* option, std::int64_t least, std::int64_t most, std::int
 }
 
 PlanOptions plan_options(const packnet_options& options) {
-    return {static_cast<packnet_bank>(in_range("bank", PACKNET_BANK_ANYWHERE, PACKNET_BANK_HOST, options.bank)),
+    return {in_range("bank", PACKNET_BANK_HOST, PACKNET_BANK_DEVICE, options.bank) == PACKNET_BANK_DEVICE,
             in_range("resident", 1, kMaxTasks, options.resident), options.cuda_graphs != 0, options.threads};
 }
 
@@ -62,7 +62,7 @@ struct Engine::Files {
         check_machine(plan, sidecar, {tensorrt_flavour(), tensorrt_version(), gpu.name, gpu.compute_capability});
         const OnDevice here(device);
         try {
-            return load_plan(plan.string(), file.bytes(), sidecar, deltas, options);
+            return load_plan({plan.string(), file.bytes(), sidecar}, deltas, options);
         } catch (const EnvironmentFault&) {
             throw;
         } catch (const Error& error) {

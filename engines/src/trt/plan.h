@@ -8,24 +8,27 @@
 #include "loaded_plan.h"
 #include "mapped_file.h"
 #include "packnet/deltas.h"
-#include "packnet/packnet.h"
 #include "sidecar.h"
 
 namespace packnet::detail {
 
+/// A plan that has been checked, and not been deserialised.
+struct PlanFile {
+    std::string name;  // for messages
+    Bytes bytes;       // not needed once it is loaded
+    const Sidecar& sidecar;
+};
+
 /// How a plan is to be run: what packnet_options says of it.
 struct PlanOptions {
-    packnet_bank bank;
+    bool bank_on_device;
     int resident;
     bool records;  // CUDA graphs
     unsigned threads;
 };
 
-/// @param name    of the plan's file, for messages.
-/// @param plan    its bytes, checked; not needed afterwards.
 /// @param deltas  of the pack; not needed afterwards.
 /// @throws Error  TensorRT cannot load it, or it has other inputs, outputs or weights than the sidecar says.
-std::unique_ptr<LoadedPlan> load_plan(const std::string& name, Bytes plan, const Sidecar& sidecar, const Deltas& deltas,
-                                      const PlanOptions& options);
+std::unique_ptr<LoadedPlan> load_plan(const PlanFile& file, const Deltas& deltas, const PlanOptions& options);
 
 }  // namespace packnet::detail

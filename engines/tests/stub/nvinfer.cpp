@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -145,11 +146,13 @@ public:
             if (weight.source == "refit") core->refitted[weight.name].resize(weight.bytes());
             if (weight.source == "input") inputs_.push_back(&weight);
         }
+        stub_engine_bytes(bytes());
         stub_alive(1);
         stub_count(&StubCounts::deserialised);
     }
     ~Engine() noexcept override {
         if (core->pending) stub_abort("an engine that ends while it runs");
+        stub_engine_bytes(-bytes());
         stub_alive(-1);
     }
 
@@ -194,6 +197,15 @@ public:
     const std::shared_ptr<Core> core;
 
 private:
+    /// Of the weights that it holds itself.
+    std::ptrdiff_t bytes() const {
+        std::size_t sum = 0;
+        for (const ToyWeight& weight : core->plan.weights) {
+            if (weight.source != "input") sum += weight.bytes() * std::max<std::size_t>(1, weight.values.size());
+        }
+        return static_cast<std::ptrdiff_t>(sum);
+    }
+
     const ToyWeight* input(const char* name) const {
         for (const ToyWeight* weight : inputs_) {
             if (weight->name == name) return weight;
@@ -215,8 +227,17 @@ public:
         }
         return static_cast<std::int32_t>(core_->refitted.size());
     }
-    std::int32_t getMissingWeights(std::int32_t, const char**) noexcept override {
-        return static_cast<std::int32_t>(core_->refitted.size() - given_.size());
+    /// What was merged with a weight that is given, and is not given itself.
+    std::int32_t getMissingWeights(std::int32_t size, const char** names) noexcept override {
+        std::set<std::string> missing;
+        for (const auto& [one, other] : core_->plan.merged) {
+            if (given_.count(one) && !given_.count(other)) missing.insert(other);
+            if (given_.count(other) && !given_.count(one)) missing.insert(one);
+        }
+        for (const std::string& name : missing) {
+            if (size-- > 0) *names++ = core_->refitted.find(name)->first.c_str();
+        }
+        return static_cast<std::int32_t>(missing.size());
     }
     Weights getWeightsPrototype(const char* name) const noexcept override {
         for (const ToyWeight& weight : core_->plan.weights) {
@@ -232,11 +253,15 @@ public:
         given_[name] = weights.values;
         return true;
     }
+    bool unsetNamedWeights(const char* name) noexcept override { return given_.erase(name) == 1; }
+    void setWeightsValidation(bool validates) noexcept override { stub_count(&StubCounts::unvalidated, !validates); }
     bool setMaxThreads(std::int32_t) noexcept override { return true; }
     bool refitCudaEngineAsync(cudaStream_t stream) noexcept override {
         if (core_->pending) stub_abort("a refit amid requests");
+        if (getMissingWeights(0, nullptr)) return refuse("IRefitter::refitCudaEngineAsync: weights are missing");
         const bool fails = stub_fails("refit");
         stub_count(&StubCounts::refits);
+        stub_count(&StubCounts::refitted, given_.size());
         ++core_->version;
         const auto work = [core = core_, given = given_, fails] {
             bool is_first = true;

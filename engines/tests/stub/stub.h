@@ -20,18 +20,29 @@ void stub_heal();
 /// Things that were made and not given back: memory, streams, events, graphs, engines, contexts.
 int stub_live();
 
-/// How often something happened since the program began.
+/// What happened since the program began: how often, and bytes.
 struct StubCounts {
-    int launches, graph_launches, copies, refits, contexts, deserialised;
+    std::size_t launches, graph_launches, contexts, deserialised;  // inferences, ...
+    std::size_t refits, refitted, unvalidated;                     // weights; without a look at their values
+    std::size_t copies, copied;                                    // bytes
+    std::size_t switches;                                          // launches of kernels that switch weights
+    std::size_t written, values, positions;  // weights that these wrote; bytes of values, masks and counts they read
 };
 StubCounts stub_counts();
+
+/// Bytes of the GPU's memory that are taken now, those of TensorRT's weights too.
+std::size_t stub_device_bytes();
+
+/// The library has no kernels, as if it had been built without a CUDA compiler.
+void stub_without_kernels(bool without);
 
 // ---- between the two ------------------------------------------------------------------------------------------------
 
 [[noreturn]] void stub_abort(const char* why);
 bool stub_fails(const char* call);
-void stub_count(int StubCounts::* what);
+void stub_count(std::size_t StubCounts::* what, std::size_t more = 1);
 void stub_alive(int change);
+void stub_engine_bytes(std::ptrdiff_t change);
 
 /// Where `bytes` bytes at an address on the GPU lie for the host; ends the program where they were not allocated.
 std::byte* stub_resolve(const void* address, std::size_t bytes);

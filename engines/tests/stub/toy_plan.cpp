@@ -4,7 +4,7 @@
 #include <cstring>
 #include <sstream>
 
-#include "narrow.h"
+#include "float16.h"
 
 namespace {
 
@@ -86,6 +86,9 @@ bool parse_toy_plan(const std::string& text, ToyPlan& plan) {
             ToyConv conv;
             words >> conv.weight >> conv.shift >> conv.stride >> conv.pad >> conv.scale;
             plan.convs.push_back(std::move(conv));
+        } else if (word == "merged") {
+            auto& [one, other] = plan.merged.emplace_back();
+            words >> one >> other;
         } else if (word != "pool") {
             return false;
         }
@@ -115,6 +118,7 @@ std::string text_of(const ToyPlan& plan) {
              << conv.scale << '\n';
     }
     text << "pool\n";
+    for (const auto& [one, other] : plan.merged) text << "merged " << one << ' ' << other << '\n';
     return text.str();
 }
 

@@ -10,6 +10,7 @@
 ///     values HEX                        task, from 1 (one line: whatever the task), its bytes
 ///     conv WEIGHT SHIFT STRIDE PAD SCALE  over what comes before, times SCALE ("-": 1), plus SHIFT, and ReLU
 ///     pool                              the mean of each channel: the logits
+///     merged WEIGHT WEIGHT              TensorRT has merged the two: it takes both, or neither
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct ToyWeight {
@@ -45,6 +47,7 @@ struct ToyPlan {
     bool has_task = false;
     std::vector<ToyWeight> weights;
     std::vector<ToyConv> convs;
+    std::vector<std::pair<std::string, std::string>> merged;
 };
 
 /// @return  false where the text is no toy plan.

@@ -75,6 +75,8 @@ public:
     virtual std::int32_t getMissingWeights(std::int32_t size, char const** names) noexcept = 0;
     virtual Weights getWeightsPrototype(char const* name) const noexcept = 0;
     virtual bool setNamedWeights(char const* name, Weights weights, TensorLocation location) noexcept = 0;
+    virtual bool unsetNamedWeights(char const* name) noexcept = 0;
+    virtual void setWeightsValidation(bool validates) noexcept = 0;
     virtual bool setMaxThreads(std::int32_t threads) noexcept = 0;
     virtual bool refitCudaEngineAsync(cudaStream_t stream) noexcept = 0;
 };

@@ -35,7 +35,7 @@ enum cudaMemcpyKind {
     cudaMemcpyDefault = 4
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0, cudaStreamCaptureModeThreadLocal = 1 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 
 struct cudaDeviceProp {
     char name[256];
@@ -52,7 +52,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp* properties, int devic
 
 cudaError_t cudaMalloc(void** address, size_t bytes);
 cudaError_t cudaFree(void* address);
-cudaError_t cudaMallocHost(void** address, size_t bytes);
+cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned flags);
+cudaError_t cudaHostGetDevicePointer(void** address, void* host, unsigned flags);
 cudaError_t cudaFreeHost(void* address);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);

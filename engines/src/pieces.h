@@ -1,5 +1,5 @@
 /// @file
-/// What Deltas and Bank share: checks of their arguments, and the pieces of work that threads take.
+/// Weights of all parameters as pieces of work that threads take, and checks of where they are to go.
 #pragma once
 
 #include <string>

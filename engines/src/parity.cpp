@@ -1,4 +1,4 @@
-#include "difference.h"
+#include "parity.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,9 +1,9 @@
-#include "delta.h"
+#include "delta_file.h"
 
 #include <set>
 
-#include "field.h"
 #include "json.h"
+#include "json_field.h"
 #include "packnet/error.h"
 #include "text.h"
 

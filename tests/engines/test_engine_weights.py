@@ -1,4 +1,7 @@
-"""What the C++ runtime gives an engine is what the Python package gives it: folded, typed, masked, by the bit."""
+"""What the C++ runtime gives an engine is what the Python package gives it, by the bit, and a switch costs what it says.
+
+Every task is switched to from every other, on a stand-in GPU that counts what is launched, read and copied.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from plans import write_plan
 
 from packnet_deploy.pack import Pack
 from packnet_deploy.trt.bank import EngineBank
+from packnet_deploy.trt.difference import order_by_owner, traffic
+from packnet_deploy.trt.layout import flat_bank, layout_of
 from packnet_deploy.trt.options import BuildOptions
+from packnet_deploy.trt.placement import gpu_bytes, place, sizes_of
 
 pytestmark = pytest.mark.slow
 
@@ -25,21 +31,37 @@ SHARES = {"one": 0.5, "two": 0.5, "three": 1.0}
 
 
 def dump(folder: Path, plan: Path, pack: Path) -> dict[str, Any]:
-    """What the C++ runtime makes of a pack for a plan: hashes by task and weight, or its refusal."""
+    """What the C++ runtime makes of a pack for a plan, or its refusal."""
     command = [folder / "tests" / "packnet-dump-engine", plan, pack]
     answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return answer
 
 
-def described(bank: EngineBank) -> dict[str, dict[str, str]]:
-    """The same by Python."""
-    return {
-        task.entry.name: {
-            name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-            for name, array in bank.materialise(task).items()
-        }
-        for task in bank.tasks
-    }
+def expect_pythons(answer: dict[str, Any], bank: EngineBank) -> None:
+    """That it is what Python makes of it: the ordered bank, GPU memory, and all of every switch."""
+    layout = layout_of(bank.weights, bank.precision.dtype)
+    ordered = order_by_owner(*flat_bank(layout, bank), len(bank.tasks))
+    assert answer["bank"] == {name: digest(getattr(ordered, name)) for name in ("values", "masks", "before")}
+    tensors = [{name: digest(array) for name, array in bank.materialise(task).items()} for task in bank.tasks]
+    own, banked = (layout.count - layout.banked) * layout.dtype.itemsize, layout.banked * layout.dtype.itemsize
+    for where in ("host", "device"):
+        sizes = sizes_of(bank)
+        parts = gpu_bytes(sizes, "bind", place(sizes, "bind", where))
+        assert answer[where]["gpu_bytes"] == sum(parts.values()) - parts["in the plan"] - parts["buffers"]
+        for switch in answer[where]["switches"]:
+            cost = traffic(ordered, switch["from"], switch["to"])
+            assert (switch["weights"], switch["values"], switch["positions"]) == dataclasses.astuple(cost), switch
+            assert switch["launches"] == (switch["from"] != switch["to"])
+            assert switch["copied"] == own
+            assert switch["tensors"] == tensors[switch["to"] - 1], switch
+        assert len(answer[where]["switches"]) == len(bank.tasks) * (len(bank.tasks) + 1)
+    for switch in answer["no kernels"]["switches"]:
+        assert switch["tensors"] == tensors[switch["to"] - 1], switch
+        assert (switch["launches"], switch["copied"]) == (0, own + banked)
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def own_norms(network: Network) -> dict[str, dict[str, np.ndarray]]:
@@ -57,7 +79,7 @@ def own_norms(network: Network) -> dict[str, dict[str, np.ndarray]]:
 def test_the_golden_pack(sanitized: Path, golden: Path, tmp_path: Path, precision: str) -> None:
     plan = tmp_path / "golden.plan"
     _, bank = write_plan(plan, Pack.open(golden), BuildOptions(precision=precision, switch="refit"))
-    assert dump(sanitized, plan, golden) == described(bank)
+    expect_pythons(dump(sanitized, plan, golden), bank)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -70,7 +92,15 @@ def test_normalisation_of_a_tasks_own(sanitized: Path, tmp_path: Path, precision
     _, bank = write_plan(plan, pack, BuildOptions(precision=precision, switch="bind", classes=5))
     assert bank.norms
     assert len({task.tensors["n1.scale"].tobytes() for task in bank.tasks}) == 3
-    assert dump(sanitized, plan, pack.path) == described(bank)
+    expect_pythons(dump(sanitized, plan, pack.path), bank)
+
+
+def test_several_tiles_of_the_kernels_and_chunks_of_the_decoder(sanitized: Path, tmp_path: Path) -> None:
+    """8,192 and 131,072 weights; the last of each is not full."""
+    pack = pack_of(tmp_path / "p.pack", tiny_network(width=17_001), SHARES | {"four": 1.0})  # has nothing of its own
+    plan = tmp_path / "p.plan"
+    _, bank = write_plan(plan, pack, BuildOptions(precision="fp16", switch="bind"))
+    expect_pythons(dump(sanitized, plan, pack.path), bank)
 
 
 def test_a_layer_that_is_the_first_tasks_alone_is_in_the_plan_for_good(sanitized: Path, tmp_path: Path) -> None:
@@ -78,7 +108,7 @@ def test_a_layer_that_is_the_first_tasks_alone_is_in_the_plan_for_good(sanitized
     plan = tmp_path / "p.plan"
     _, bank = write_plan(plan, pack, BuildOptions(precision="fp16", switch="bind"))
     assert "b.weight" in bank.fixed
-    assert dump(sanitized, plan, pack.path) == described(bank)
+    expect_pythons(dump(sanitized, plan, pack.path), bank)
     shared = pack_of(tmp_path / "shared.pack", tiny_network(), SHARES)
     write_plan(plan, pack, BuildOptions(precision="fp16", switch="bind"), graph_sha256=shared.manifest.graph_sha256)
     assert "weight 'b.weight': expected [40, 8, 1, 1] in the plan, got none" in refusal(sanitized, plan, shared)
@@ -91,7 +121,7 @@ def test_a_pack_that_grew_fits_the_plan_of_before(sanitized: Path, tmp_path: Pat
     write_plan(plan, before, BuildOptions(switch="refit"))
     grown = pack_of(tmp_path / "grown.pack", network, SHARES)
     _, bank = write_plan(tmp_path / "other.plan", grown, BuildOptions(switch="refit"))
-    assert dump(sanitized, plan, grown.path) == described(bank)
+    expect_pythons(dump(sanitized, plan, grown.path), bank)
 
 
 def refusal(folder: Path, plan: Path, pack: Pack) -> str:

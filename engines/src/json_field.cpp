@@ -1,4 +1,4 @@
-#include "field.h"
+#include "json_field.h"
 
 #include <algorithm>
 #include <cmath>
