@@ -60,7 +60,8 @@ def section_of(evidence: Evidence, name: str) -> Section:
     design = evidence.design
     paper = paper_figures(design["paper"])
     beside = paper if design["scale"] == PAPER_SCALE else PaperFigures()
-    blocks: list[Block] = [Text(text) for text in design["about"].split("\n\n") if text.strip()]
+    paragraphs = (" ".join(text.split()) for text in design["about"].split("\n\n"))
+    blocks: list[Block] = [Text(text) for text in paragraphs if text]
     blocks.append(Text(_provenance(evidence)))
     if evidence.missing:
         blocks.append(Text(_incomplete(evidence), warning=True))

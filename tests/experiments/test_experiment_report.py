@@ -278,6 +278,13 @@ def test_the_report_is_complete_in_itself(finished: ExperimentsFolder, tmp_path:
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written], "same files, same report"
 
 
+def test_a_recipes_line_breaks_are_not_the_reports(copied: ExperimentsFolder) -> None:
+    design = next(design for design in copied.designs() if design["scale"] == "small")
+    design["about"] = "Three methods,\nfour orders.\n\n\n  Not of\nthe paper."
+    texts = [block.text for block in section_of(gather(copied, design)).blocks if isinstance(block, Text)]
+    assert texts[:2] == ["Three methods, four orders.", "Not of the paper."]
+
+
 def test_what_is_no_experiments_folder_is_refused(copied: ExperimentsFolder, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"holds no experiments; run: packnet experiment RECIPE --out"):
         write_report(tmp_path / "nowhere", tmp_path / "r.html")
