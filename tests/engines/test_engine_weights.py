@@ -1,4 +1,4 @@
-"""What the C++ runtime gives an engine is what the Python package gives it, by the bit, and a switch costs what it says.
+"""What C++ gives an engine is what the Python package gives it, by the bit, and a switch costs what it says.
 
 Every task is switched to from every other, on a stand-in GPU that counts what is launched, read and copied.
 """

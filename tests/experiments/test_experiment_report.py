@@ -281,7 +281,9 @@ def test_the_report_is_complete_in_itself(finished: ExperimentsFolder, tmp_path:
 def test_a_recipes_line_breaks_are_not_the_reports(copied: ExperimentsFolder) -> None:
     design = next(design for design in copied.designs() if design["scale"] == "small")
     design["about"] = "Three methods,\nfour orders.\n\n\n  Not of\nthe paper."
-    texts = [block.text for block in section_of(gather(copied, design)).blocks if isinstance(block, Text)]
+    texts = [
+        block.text for block in section_of(gather(copied, design), design["file"]).blocks if isinstance(block, Text)
+    ]
     assert texts[:2] == ["Three methods, four orders.", "Not of the paper."]
 
 
