@@ -8,17 +8,18 @@ JOBS ?= 2
 
 MUTATIONS ?= 20000
 
-.PHONY: help demo test lint unit fuzz docs package benchmarks clean
+.PHONY: help demo test test-aarch64 lint unit fuzz docs package benchmarks clean
 
 help:
-	@echo "make demo        install, then train, verify, export and measure the quickstart"
-	@echo "make test        install, then lint, type checks and every test"
-	@echo "make lint        ruff, mypy and the import rules"
-	@echo "make docs        the documentation as a site, in site/; a broken link fails"
-	@echo "make package     sdist and wheel, in dist/, checked"
-	@echo "make fuzz        hold the C++ readers against Python's on MUTATIONS=20000 damaged files of each format"
-	@echo "make benchmarks  the figures of docs/benchmarks.md, measured here"
-	@echo "make clean       remove the environment and everything made"
+	@echo "make demo          install, then train, verify, export and measure the quickstart"
+	@echo "make test          install, then lint, type checks and every test"
+	@echo "make test-aarch64  the C++ runtime for 64-bit ARM, run by qemu"
+	@echo "make lint          ruff, mypy and the import rules"
+	@echo "make docs          the documentation as a site, in site/; a broken link fails"
+	@echo "make package       sdist and wheel, in dist/, checked"
+	@echo "make fuzz          hold the C++ readers against Python's on MUTATIONS=20000 damaged files of each format"
+	@echo "make benchmarks    the figures of docs/benchmarks.md, measured here"
+	@echo "make clean         remove the environment and everything made"
 
 demo: $(VENV)/train.installed
 	$(BIN)/packnet demo --output $(DEMO_DIR)
@@ -34,6 +35,9 @@ lint: $(VENV)/dev.installed
 # The files of a test run share no state, so they run side by side; one thread each, or they fight for the cores.
 unit: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+test-aarch64: $(VENV)/dev.installed
+	PACKNET_AARCH64=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_aarch64.py
 
 docs: $(VENV)/docs.installed
 	$(BIN)/mkdocs build --strict

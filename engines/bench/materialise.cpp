@@ -3,7 +3,7 @@
 // The measure is a scalar pass: one thread, one weight after another, over owner, value and output, which is the
 // least work that a masked copy can be without vector instructions; it has no branch on owners, which would cost more.
 // Everything is measured in this one run, in turn, into the same memory, which has been written before; the figure is
-// the median of the rounds.
+// the median of the rounds. "Portable" is the code for processors without instructions that it knows.
 
 #include <algorithm>
 #include <chrono>
@@ -17,7 +17,12 @@
 #include <thread>
 #include <vector>
 
+#include "chain.h"
+#include "decode.h"
 #include "packnet/bank.h"
+#include "parallel.h"
+#include "pieces.h"
+#include "sha256.h"
 
 namespace {
 
@@ -48,6 +53,31 @@ double seconds(const std::function<void()>& work) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+using packnet::detail::Chain;
+
+/// Deltas::materialise as it is on a processor without better instructions.
+void materialise_portably(const Chain& chain, const std::vector<float*>& out, unsigned threads) {
+    const std::vector<packnet::detail::Piece> pieces = packnet::detail::pieces_of(chain.parameters);
+    packnet::detail::parallel_for(pieces.size(), threads, [&](std::size_t i) {
+        const auto [parameter, chunk] = pieces[i];
+        packnet::detail::decode_chunk(chain, parameter, chunk, static_cast<int>(chain.deltas.size()),
+                                      out[parameter] + chunk * packnet::detail::kChunk, nullptr,
+                                      packnet::detail::Processor::any);
+    });
+}
+
+/// Opening a pack, hashed as on such a processor.
+void open_portably(const packnet::Pack& pack, const Chain& chain) {
+    packnet::detail::parallel_for(chain.mappings.size(), 0, [&](std::size_t i) {
+        std::uint32_t state[8] = {};
+        const packnet::detail::Bytes bytes = chain.mappings[i].bytes();
+        packnet::detail::compress_portable(state, reinterpret_cast<const std::uint8_t*>(bytes.data), bytes.size / 64);
+    });
+    std::vector<packnet::detail::Bytes> files;
+    for (const packnet::detail::MappedFile& file : chain.mappings) files.push_back(file.bytes());
+    packnet::detail::check_chain(pack, files);
+}
+
 double median(std::vector<double> times) {
     std::sort(times.begin(), times.end());
     return times[times.size() / 2];
@@ -55,9 +85,9 @@ double median(std::vector<double> times) {
 
 void measure(const char* path) {
     const packnet::Pack pack = packnet::open_pack(path);
-    const double opening = seconds([&] { packnet::Deltas again(pack); });
     const packnet::Deltas deltas(pack);
     const packnet::Bank bank(deltas);
+    const Chain& chain = packnet::detail::chain_of(deltas);
     const int task = deltas.tasks();
     std::vector<std::vector<float>> memory;
     std::vector<float*> out;
@@ -71,6 +101,10 @@ void measure(const char* path) {
                  scalar_pass(out[i], bank.values(i), bank.owners(i), pack.parameters[i].size, task);
              }
          }},
+        {"open_and_hash", [&] { packnet::Deltas again(pack); }},
+        {"open_and_hash_portable", [&] { open_portably(pack, chain); }},
+        {"deltas_portable", [&] { materialise_portably(chain, out, 0); }},
+        {"deltas_portable_one_thread", [&] { materialise_portably(chain, out, 1); }},
         {"bank", [&] { bank.materialise(task, out); }},
         {"bank_one_thread", [&] { bank.materialise(task, out, 1); }},
         {"deltas", [&] { deltas.materialise(task, out); }},
@@ -80,7 +114,7 @@ void measure(const char* path) {
     for (int round = 0; round < kRounds; ++round) {
         for (const auto& [name, work] : contestants) times[name].push_back(seconds(work));
     }
-    std::printf("{\"threads\": %u, \"open_and_hash\": %.4f", std::thread::hardware_concurrency(), opening);
+    std::printf("{\"threads\": %u", std::thread::hardware_concurrency());
     for (const auto& [name, taken] : times) std::printf(", \"%s\": %.4f", name.c_str(), median(taken));
     std::printf("}\n");
 }

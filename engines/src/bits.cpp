@@ -6,7 +6,7 @@
 namespace packnet::detail {
 namespace {
 
-/// deposit() of one byte, by places * 256 + bits: 64 KiB, which stays in the processor's cache.
+/// Of one byte, by places * 256 + bits: 64 KiB, which stays in the processor's cache.
 std::vector<std::uint8_t> deposits_of_bytes() {
     std::vector<std::uint8_t> table(256 * 256);
     for (unsigned places = 0; places < 256; ++places) {
@@ -33,15 +33,9 @@ std::size_t count_ones(Bytes mask, std::size_t from, std::size_t to) {
     return total;
 }
 
-std::uint64_t deposit(std::uint64_t bits, std::uint64_t places) {
+Depositor::Depositor() {
     static const std::vector<std::uint8_t> table = deposits_of_bytes();
-    std::uint64_t placed = 0;
-    for (int shift = 0; shift < 64; shift += 8) {
-        const std::uint64_t byte = places >> shift & 255;
-        placed |= std::uint64_t{table[byte * 256 + (bits & 255)]} << shift;
-        bits >>= count_ones(byte);
-    }
-    return placed;
+    of_bytes_ = table.data();
 }
 
 }  // namespace packnet::detail

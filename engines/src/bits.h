@@ -36,7 +36,31 @@ inline std::uint64_t read_bits(Bytes mask, std::size_t from, std::size_t count) 
 /// How many of the bits `from .. to` of a mask are 1.
 std::size_t count_ones(Bytes mask, std::size_t from, std::size_t to);
 
+/// How many of the bits of each byte are 1, by byte.
+inline std::uint64_t count_ones_by_byte(std::uint64_t bits) {
+    bits -= bits >> 1 & 0x5555555555555555;
+    bits = (bits & 0x3333333333333333) + (bits >> 2 & 0x3333333333333333);
+    return (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0f;
+}
+
 /// The lowest bits of `bits`, in order, at the places where `places` is 1: what x86's `pdep` does, for every processor.
-std::uint64_t deposit(std::uint64_t bits, std::uint64_t places);
+class Depositor {
+public:
+    Depositor();
+
+    std::uint64_t operator()(std::uint64_t bits, std::uint64_t places) const {
+        // How many ones lie below each byte: so many bits were used up. No byte waits for the one before it.
+        const std::uint64_t below = count_ones_by_byte(places) * 0x0101010101010101 << 8;
+        std::uint64_t placed = 0;
+        for (int shift = 0; shift < 64; shift += 8) {
+            const std::uint64_t byte = places >> shift & 255, used = below >> shift & 255;
+            placed |= std::uint64_t{of_bytes_[byte * 256 + (bits >> used & 255)]} << shift;
+        }
+        return placed;
+    }
+
+private:
+    const std::uint8_t* of_bytes_;  // by places * 256 + bits
+};
 
 }  // namespace packnet::detail

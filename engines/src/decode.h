@@ -9,7 +9,7 @@
 namespace packnet::detail {
 
 /// Which instructions may be used.
-enum class Processor { any, x86_bmi2 };
+enum class Processor { any, x86_bmi2, arm_neon };
 
 /// The most that this processor knows.
 Processor this_processor() noexcept;

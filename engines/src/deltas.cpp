@@ -20,7 +20,8 @@ std::vector<MappedFile> map_files(const Pack& pack, std::size_t through, unsigne
     for (std::size_t i = 0; i < through; ++i) {
         files.emplace_back(pack.path, pack.tasks[i].file(), "no such file; the pack is incomplete");
         const std::string got = std::to_string(files[i].bytes().size), expected = std::to_string(pack.tasks[i].bytes);
-        if (got != expected) throw Error((pack.path / pack.tasks[i].file()).string(), "size", expected + " bytes as in pack.json", got);
+        if (got != expected)
+            throw Error((pack.path / pack.tasks[i].file()).string(), "size", expected + " bytes as in pack.json", got);
     }
     detail::parallel_for(through, threads, [&](std::size_t i) { files[i].check_sha256(pack.tasks[i].sha256); });
     return files;

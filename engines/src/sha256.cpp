@@ -30,29 +30,53 @@ const std::array<std::uint32_t, 64> kSha256Constants = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
+namespace {
+
+/// One round, of which only `d` and `h` come out changed: the next one takes the words one place further, so that none
+/// has to move.
+inline void round(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t& d, std::uint32_t e, std::uint32_t f,
+                  std::uint32_t g, std::uint32_t& h, std::uint32_t added) {
+    h += (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + (g ^ (e & (f ^ g))) + added;
+    d += h;
+    h += (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) | (c & (a | b)));
+}
+
+}  // namespace
+
 void compress_portable(std::uint32_t* state, const std::uint8_t* data, std::size_t blocks) {
     for (; blocks; --blocks, data += 64) {
-        std::uint32_t w[64];
+        std::uint32_t w[16];  // the last 16 words of the message
         for (int t = 0; t < 16; ++t) w[t] = big_endian(data + 4 * t);
-        for (int t = 16; t < 64; ++t) {
-            const std::uint32_t s0 = rotated(w[t - 15], 7) ^ rotated(w[t - 15], 18) ^ w[t - 15] >> 3;
-            const std::uint32_t s1 = rotated(w[t - 2], 17) ^ rotated(w[t - 2], 19) ^ w[t - 2] >> 10;
-            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
-        }
         std::uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
         std::uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
-        for (std::size_t t = 0; t < 64; ++t) {
-            const std::uint32_t s1 = rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25);
-            const std::uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256Constants[t] + w[t];
-            const std::uint32_t s0 = rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22);
-            const std::uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-            h = g, g = f, f = e, e = d + t1;
-            d = c, c = b, b = a, a = t1 + t2;
+        for (std::size_t start = 0; start < 64; start += 16) {
+            const auto added = [&](std::size_t t) {  // in round start + t
+                if (start > 0) {
+                    const std::uint32_t early = w[(t + 1) % 16], late = w[(t + 14) % 16];
+                    w[t] += (rotated(early, 7) ^ rotated(early, 18) ^ early >> 3) + w[(t + 9) % 16] +
+                            (rotated(late, 17) ^ rotated(late, 19) ^ late >> 10);
+                }
+                return w[t] + kSha256Constants[start + t];
+            };
+            for (std::size_t t = 0; t < 16; t += 8) {
+                round(a, b, c, d, e, f, g, h, added(t));
+                round(h, a, b, c, d, e, f, g, added(t + 1));
+                round(g, h, a, b, c, d, e, f, added(t + 2));
+                round(f, g, h, a, b, c, d, e, added(t + 3));
+                round(e, f, g, h, a, b, c, d, added(t + 4));
+                round(d, e, f, g, h, a, b, c, added(t + 5));
+                round(c, d, e, f, g, h, a, b, added(t + 6));
+                round(b, c, d, e, f, g, h, a, added(t + 7));
+            }
         }
         state[0] += a, state[1] += b, state[2] += c, state[3] += d;
         state[4] += e, state[5] += f, state[6] += g, state[7] += h;
     }
 }
+
+#if !defined(__x86_64__) && !defined(__aarch64__)
+Compress hardware_compress() noexcept { return nullptr; }
+#endif
 
 void Sha256::update(const void* data, std::size_t bytes) {
     static const Compress compress = best_compress();

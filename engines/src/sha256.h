@@ -2,7 +2,7 @@
 /// SHA-256 (FIPS 180-4), so that the library needs no cryptography package for its one hash.
 ///
 /// Every byte of a pack is hashed before it is used: for VGG-16 that is more time than all the rest. Processors with
-/// x86's SHA instructions take about a fifth of the portable code's time, chosen when the program runs.
+/// SHA instructions, x86's or ARM's, take about a fifth of the portable code's time, chosen when the program runs.
 #pragma once
 
 #include <array>

@@ -1,15 +1,12 @@
 // SHA-256 by x86's SHA extensions: Intel SHA Extensions, 319433-030, and what each instruction does there.
 
-#include "sha256.h"
-
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#endif
+
+#include "sha256.h"
 
 namespace packnet::detail {
-
-#if defined(__x86_64__)
 namespace {
 
 // The state is held as ABEF and CDGH, most significant first, as sha256rnds2 wants it. `words` is a window of the
@@ -56,8 +53,6 @@ Compress hardware_compress() noexcept {
     const bool sha = __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_SHA;
     return sse && sha ? compress_x86 : nullptr;
 }
-#else
-Compress hardware_compress() noexcept { return nullptr; }
-#endif
 
 }  // namespace packnet::detail
+#endif

@@ -208,7 +208,7 @@ TEST(bits_are_deposited_in_order) {
             expected |= (rest & 1) << i;
             rest >>= 1;
         }
-        CHECK_EQUAL(deposit(bits, places), expected);
+        CHECK_EQUAL(Depositor()(bits, places), expected);
     }
-    CHECK_EQUAL(deposit(0x5, ~std::uint64_t{0}), std::uint64_t{5});
+    CHECK_EQUAL(Depositor()(0x5, ~std::uint64_t{0}), std::uint64_t{5});
 }

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
-def answers_of(program: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """An answer for each path; ``{"refused": line}`` where the reader refuses it."""
-    run = subprocess.run([program, *paths], capture_output=True, check=False)
+def answers_of(program: Path, paths: Sequence[Path], emulator: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """An answer for each path; ``{"refused": line}`` where the reader refuses it.
+
+    Args:
+        emulator: the command that runs the program, where it is not of this machine's kind.
+    """
+    run = subprocess.run([*emulator, program, *paths], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr.decode()[-4000:]
     answers: list[dict[str, Any]] = [json.loads(line) for line in run.stdout.decode().rstrip("\n").split("\n")]
     assert len(answers) == len(paths)
