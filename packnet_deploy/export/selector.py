@@ -36,7 +36,8 @@ Array = npt.NDArray[Any]
 def bind_selector(pack: Pack, bank: DeployBank, target: Target) -> BoundModel:
     """The selector of every task in ``bank``, which stays as it is; its arrays are not copied in fp32.
 
-    A task outside 1..N is an error in ONNX Runtime, as far as it can be: the row that it names does not exist.
+    A task outside 1..N is an error in ONNX Runtime: the row that it names does not exist. So one tensor has rows even
+    where tasks have all in common, as in a pack of one.
 
     Raises:
         UsageError: a value does not fit the precision.
@@ -55,6 +56,8 @@ def bind_selector(pack: Pack, bank: DeployBank, target: Target) -> BoundModel:
     front = _read_task(target.engine, tensors)
     per_task = [task.padded(classes) for task in bank.tasks]
     common = in_common(per_task)
+    if len(common) == len(per_task[0]):
+        common.remove(min(common, key=lambda name: per_task[0][name].size))
     for name, array in per_task[0].items():
         if name in common:
             tensors[name] = array
@@ -86,10 +89,11 @@ def _read_task(engine: str, tensors: dict[str, Array]) -> list[NodeProto]:
             helper.make_node("Cast", ["task/int8"], ["task/owner"], "cast task/owner", to=TensorProto.FLOAT),
         ]
     else:
-        # Through uint8 and back 0 becomes 255, a row that never exists; -1 would be the last task's.
+        # Through uint32 what is below 0 becomes a row that never exists; -1 would be the last task's.
         nodes += [
             helper.make_node("Cast", [row], ["task/owner"], "cast task/owner", to=TensorProto.UINT8),
-            helper.make_node("Cast", ["task/owner"], ["task/checked"], "cast task/checked", to=TensorProto.INT32),
+            helper.make_node("Cast", [row], ["task/unsigned"], "cast task/unsigned", to=TensorProto.UINT32),
+            helper.make_node("Cast", ["task/unsigned"], ["task/checked"], "cast task/checked", to=TensorProto.INT64),
         ]
         row = "task/checked"
     return [*nodes, helper.make_node("Squeeze", [row, "task/axis"], ["task/row"], "squeeze task/row")]

@@ -103,11 +103,24 @@ def test_tasks_of_equal_width_need_no_padding(tiny_pack: Pack, tmp_path: Path) -
     assert report.operators["Add"] == 2  # the shifts
 
 
-@pytest.mark.parametrize("task", [0, -1, 4, 256])
-def test_a_task_that_is_not_there_is_an_error_not_an_answer(pack: Pack, tmp_path: Path, task: int) -> None:
+NOWHERE = [0, -1, -255, -(1 << 31), 256, 257, 258, 1 << 16, (1 << 31) - 1]
+
+
+def test_a_task_that_is_not_there_is_an_error_not_an_answer(pack: Pack, tmp_path: Path) -> None:
     export_selector(pack, tmp_path / "s.onnx", SELECTOR)
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
-        answer(tmp_path / "s.onnx", pack, task)
+    for task in (4, *NOWHERE):
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+            answer(tmp_path / "s.onnx", pack, task)
+
+
+def test_nor_does_a_single_task_answer_for_others(tiny: Network, tmp_path: Path) -> None:
+    """Though there is nothing to choose from in its graph."""
+    pack = pack_of(tmp_path / "one.pack", tiny, {"first": 0.3})
+    export_selector(pack, tmp_path / "s.onnx", SELECTOR)
+    assert answer(tmp_path / "s.onnx", pack, 1).shape[1] == pack.tasks[0].classes
+    for task in (2, *NOWHERE):
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+            answer(tmp_path / "s.onnx", pack, task)
 
 
 def test_255_tasks_fit_the_owner_map(tiny: Network) -> None:
