@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packnet_deploy.errors import UsageError
-from packnet_deploy.pack import LayerCapacity, Pack
+from packnet_deploy.pack import Pack
 from packnet_deploy.training import backbones
 from packnet_deploy.training.network import PackedNetwork
 from packnet_deploy.training.options import NETWORK_TASK, TrainOptions
@@ -101,9 +101,16 @@ def relearns(options: TrainOptions) -> bool:
 
 
 def check_addition(options: TrainOptions, pack: Pack) -> None:
-    """Refuse, before anything is loaded, what cannot be added to an existing pack."""
+    """Refuse, before anything is loaded, what cannot be added to an existing pack.
+
+    Raises:
+        UsageError: it contradicts the pack, or nothing is free there.
+    """
+    taken = str(pack.path)
+    if options.pack is None and options.method != "individual":  # which names its packs itself
+        taken += " (the only pack here, taken because --pack was left out)"
     if any(entry.name == options.task for entry in pack.tasks):
-        raise UsageError(f"{pack.path}: task {options.task!r} is in it already; choose another name, or another pack")
+        raise UsageError(f"{taken}: task {options.task!r} is in it already; choose another name, or --pack NEW.pack")
     for name, given, own in (
         ("arch", options.arch, pack.backbone.arch),
         ("image-size", options.image_size, pack.input.shape[1]),
@@ -111,13 +118,22 @@ def check_addition(options: TrainOptions, pack: Pack) -> None:
     ):
         if given is not None and given != own and pack.tasks:
             raise UsageError(
-                f"--{name} {given}: {pack.path} exists and the pack's is {own}; "
-                "leave the option out, or make another pack: --pack NEW.pack"
+                f"--{name} {given}: expected {own}, as in {taken}; leave the option out, or make another pack: "
+                "--pack NEW.pack"
             )
     if pack.tasks and options.epochs == 0:
-        raise UsageError(f"--epochs 0: only a new pack's first task can be taken untrained; {pack.path} exists")
+        raise UsageError(
+            f"--epochs 0: only a new pack's first task can be taken untrained, got {taken}; make another: "
+            "--pack NEW.pack"
+        )
     if options.data is None:
         raise UsageError(f"--data: expected the images of task {options.task!r}, got none")
+    if options.layers != "classifier" and not any(layer.free for layer in pack.capacity()):
+        raise UsageError(
+            f"{taken}: expected free weights for another task, got none, its tasks own them all (packnet inspect "
+            "shows who which); train them again into a new pack where they give more back (--pack NEW.pack and a "
+            f"higher --prune-rate, or --tasks-to-come {len(pack.tasks)}), or train a head alone (--layers classifier)"
+        )
 
 
 def check_beginning(options: TrainOptions) -> None:
@@ -164,11 +180,11 @@ def new_network(options: TrainOptions) -> tuple[PackedNetwork, str, bool]:
     return network, arch, options.epochs == 0 and given.head_is_trained
 
 
-def network_of(pack: Pack, layers: str) -> PackedNetwork:
-    """The network of a pack, for another task that may change ``layers``.
+def network_of(pack: Pack) -> PackedNetwork:
+    """The network of a pack, for another task.
 
     Raises:
-        UsageError: it cannot be built here, or has no room for the task.
+        UsageError: it cannot be built here.
     """
     if pack.backbone.arch not in backbones.archs():
         raise UsageError(
@@ -177,13 +193,7 @@ def network_of(pack: Pack, layers: str) -> PackedNetwork:
         )
     width = pack.tasks[-1].classes if pack.tasks else 2
     module, _ = backbones.build(pack.backbone.arch, width)
-    network = PackedNetwork.resume(pack, module)
-    if network.state.free == 0 and layers != "classifier":
-        raise UsageError(
-            f"{pack.path}: no free weights are left for another task; prune earlier tasks harder.\n"
-            + capacity_table(network.capacity)
-        )
-    return network
+    return PackedNetwork.resume(pack, module)
 
 
 def own_classes(network: PackedNetwork, has_head: bool) -> tuple[str, ...]:
@@ -193,14 +203,3 @@ def own_classes(network: PackedNetwork, has_head: bool) -> tuple[str, ...]:
     width = network.head_width
     names = backbones.imagenet_class_names()
     return names if width == len(names) else tuple(f"class {i}" for i in range(width))
-
-
-def capacity_table(layers: tuple[LayerCapacity, ...]) -> str:
-    """Who owns how much, as plain lines: for the message that nothing is left."""
-    width = max(len(layer.name) for layer in layers)
-    rows = [
-        f"{layer.name:<{width}}  {layer.size:>12,} weights  {layer.free:>12,} free  owned: "
-        + " ".join(f"{count:,}" for count in layer.owned)
-        for layer in layers
-    ]
-    return "\n".join(rows)

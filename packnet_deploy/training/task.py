@@ -116,7 +116,7 @@ class TaskTraining:
         if self.pack is None:
             self.network, self.arch, self.keep_head = new_network(options)
         else:
-            self.network, self.keep_head = network_of(self.pack, options.layers), False
+            self.network, self.keep_head = network_of(self.pack), False
             self.arch = self.pack.backbone.arch
         session.place(self.network.module, options)
         self.images: Images = images_of(options, data, self.network, session, self.keep_head)

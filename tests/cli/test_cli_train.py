@@ -40,7 +40,7 @@ def test_two_tasks_one_after_the_other(packnet: Packnet, folder: Path) -> None:
     assert "images/s" in first.out
     delta = folder / "packnet.pack" / Pack.open("packnet.pack").tasks[0].file
     before = delta.read_bytes()
-    second = packnet("train", "--task", "two", "--data", "../b", "--value-dtype", "bfloat16", *FAST)
+    second = packnet("train", "--task", "two", "--data", "../b", "--value-dtype", "bfloat16", *SMALL)  # as a loop would
     assert second.code == 0, second.err
     assert delta.read_bytes() == before
     row = next(line.split() for line in second.out.splitlines() if line.strip().startswith("one "))
@@ -78,8 +78,7 @@ def test_a_recipe_goes_on_where_it_stopped(packnet: Packnet, folder: Path) -> No
     assert "two: train  epoch 1/1" in result.out
     full = packnet("train", "--task", "three", "--data", "../a", *FAST)
     assert full.code == 2
-    assert "no free weights are left" in full.err
-    assert "features.15.weight" in full.err, "the capacity table says where they went"
+    assert "r.pack (the only pack here, taken because --pack was left out): expected free weights" in full.err
 
 
 def test_a_trained_network_can_be_the_first_task_without_images(packnet: Packnet, folder: Path) -> None:
@@ -137,8 +136,15 @@ def test_what_cannot_be_added_to_a_pack(packnet: Packnet, folder: Path) -> None:
     assert packnet("train", "--task", "one", "--data", "../a", *SMALL).code == 0
     for arguments, says in (
         (("--task", "one", "--data", "../a"), "in it already"),
-        (("--task", "two", "--data", "../a", "--arch", "resnet18"), "the pack's is quickstart"),
-        (("--task", "two", "--data", "../a", "--image-size", 32), "the pack's is 16"),
+        (
+            ("--task", "two", "--data", "../a", "--arch", "resnet18"),
+            "expected quickstart, as in packnet.pack (the only",
+        ),
+        (("--task", "two", "--data", "../a", "--image-size", 32), "expected 16, as in packnet.pack"),
+        (
+            ("--task", "two", "--data", "../a", "--arch", "resnet18", "--pack", "packnet.pack"),
+            "as in packnet.pack; leave",
+        ),
         (("--task", "two", "--data", "../a", "--weights", "imagenet"), "leave the option out"),
         (("--task", "two", "--data", "../a", "--epochs", 0), "--epochs 0"),
         (("--task", "two"), "--data"),
