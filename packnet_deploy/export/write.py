@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
 
-from packnet_deploy.pack.atomic import sync_directory
+from packnet_deploy.pack.atomic import expect_room, naming, sync_directory
 from packnet_deploy.runners.wire import (
     GRAPH_INITIALISER,
     GRAPH_SPARSE_INITIALISER,
@@ -121,7 +121,8 @@ def external_buffers(
 
 def write_buffers(path: Path, buffers: Sequence[Buffer]) -> None:
     """Write and fsync a new file."""
-    with open(path, "wb", buffering=0) as file:
+    expect_room(path, sum(memoryview(buffer).nbytes for buffer in buffers))
+    with naming(path), open(path, "wb", buffering=0) as file:
         for buffer in buffers:
             rest = memoryview(buffer)
             while rest:  # one write call takes at most 2 GiB

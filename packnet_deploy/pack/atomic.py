@@ -41,9 +41,10 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
             with open(temp, "wb", opener=create) as file:
                 if (mode := _mode_of(path.name, directory)) is not None:
                     os.fchmod(file.fileno(), mode)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+                with naming(path):
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temp.name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             if made:
@@ -51,6 +52,36 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
                     os.unlink(temp.name, dir_fd=directory)
             raise
         os.fsync(directory)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the system refuses inside is refused of ``path``, if it names no file itself: a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(_in_place(path))
+        raise
+
+
+def expect_room(path: Path, count: int) -> None:
+    """That the disk has room for a file, as far as can be told before it is written.
+
+    Raises:
+        EnvironmentFault: it has less than ``count`` bytes.
+    """
+    place = _in_place(path)
+    if (free := shutil.disk_usage(place.parent).free) < count:
+        raise EnvironmentFault(
+            f"{place}: expected room for {count:,} bytes on the disk of folder {place.parent.absolute()}, "
+            f"got {free:,}; free some, or write elsewhere"
+        )
+
+
+def _in_place(path: Path) -> Path:
+    """Where a file of a staging folder will be in the end."""
+    return path.parent.with_name(path.name) if path.parent.name.startswith(TEMP_PREFIX) else path
 
 
 @contextlib.contextmanager

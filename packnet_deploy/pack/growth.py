@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.pack.atomic import locked, remove_leftovers, replacing, staging_folder, sync_directory
+from packnet_deploy.pack.atomic import expect_room, locked, remove_leftovers, replacing, staging_folder, sync_directory
 from packnet_deploy.pack.bank import WeightBank
 from packnet_deploy.pack.chain import check_pattern, check_place, file_sha256
 from packnet_deploy.pack.decode import claim_in_place
@@ -127,6 +127,7 @@ def apply_delta(pack: Pack, source: Path) -> Pack:
 
     def copy(target: BinaryIO) -> None:
         with open_regular(source) as original:
+            expect_room(pack.path / source.name, original.size)
             shutil.copyfileobj(original, target, 1 << 20)
 
     return _grow(pack, header.task, before, copy)
@@ -138,10 +139,12 @@ def extract_delta(pack: Pack, task: str, target: Path) -> None:
     Raises:
         UsageError: no such task, or ``target`` exists.
         ArtefactError: the delta in the pack is damaged.
+        EnvironmentFault: there is no room for it.
     """
     entry = pack.task(task)
     if target.exists():
         raise UsageError(f"{target}: exists already; choose another file")
+    expect_room(target, entry.bytes)
     with open_regular(pack.file(entry), inside=pack.path) as original, replacing(target) as out:
         shutil.copyfileobj(original, out, 1 << 20)
         out.flush()

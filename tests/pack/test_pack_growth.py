@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from fuse import Fuse
 from pack_worlds import GRAPH, PARAMS, SPEC, World, contents, equal, make_world
 
 from packnet_deploy.errors import ArtefactError, CheckFailed, EnvironmentFault, UsageError
-from packnet_deploy.pack import Backbone, Pack, ParamSpec, append_task, bank_sha256, create_pack
-from packnet_deploy.pack.atomic import locked
+from packnet_deploy.pack import Backbone, Pack, ParamSpec, append_task, bank_sha256, create_pack, extract_delta
+from packnet_deploy.pack.atomic import locked, replacing
 
 WORLD = make_world()
 BACKBONE = Backbone("custom", "fc")
@@ -271,6 +272,28 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, two: Pack, world: Wor
             assert contents(two.path) == before
     append_task(two, world.task(3))
     assert contents(two.path) == after
+
+
+def test_what_the_disk_has_no_room_for_is_refused_by_name_and_size(
+    tmp_path: Path, two: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delta = tmp_path / "two.delta"
+    extract_delta(two, two.tasks[1].name, delta)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    says = (
+        rf"again\.delta: expected room for {two.tasks[1].bytes:,} bytes on the disk of folder {tmp_path}, got 100; free"
+    )
+    with pytest.raises(EnvironmentFault, match=says):
+        extract_delta(two, two.tasks[1].name, tmp_path / "again.delta")
+    assert not list(tmp_path.glob("*again*"))
+
+
+def test_a_disk_that_fills_while_writing_is_told_of_by_the_files_name(tmp_path: Path) -> None:
+    for path in (tmp_path / "a.json", tmp_path / ".tmp-b.onnx-0123456789abcdef" / "b.onnx"):
+        path.parent.mkdir(exist_ok=True)
+        with pytest.raises(OSError, match="No space left") as full, replacing(path):
+            no_space()
+        assert full.value.filename == str(tmp_path / path.name), "where it was to be in the end"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
