@@ -110,6 +110,55 @@ def test_a_plan_answers_as_the_pack(photos: list[Path], tmp_path: Path, monkeypa
         packnet_deploy.load(tmp_path / "tiny.plan")
 
 
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Pack:
+    """Two tasks of two and three classes in the quickstart's network, with its normalisation of the second's own."""
+    import torch
+
+    from packnet_deploy.pack import Backbone, append_task, create_pack
+    from packnet_deploy.training.backbones import build, input_spec
+    from packnet_deploy.training.network import PackedNetwork
+    from packnet_deploy.training.trace import trace_skeleton
+
+    torch.manual_seed(5)
+    module, head = build("quickstart", 2)
+    network = PackedNetwork(module, head, input_spec("quickstart", 16))
+    graph = trace_skeleton(module, head, network.spec).SerializeToString(deterministic=True)
+    pack: Pack | None = None
+    for task, classes, own in (("cats", ["tom", "tiger"], ()), ("dogs", ["rex", "lassie", "bello"], ("norm",))):
+        network.begin(task, classes, separate=own)
+        with torch.no_grad():
+            for parameter in network.trainable_parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            for name, buffer in module.named_buffers():
+                if name.endswith("running_mean") and (own or pack is None):
+                    buffer.add_(torch.rand_like(buffer))
+        network.prune(0.5)
+        network.freeze()
+        if pack is None:
+            backbone = Backbone("quickstart", head)
+            pack = create_pack(tmp_path / "q.pack", backbone, network.spec, graph, network.packable, network.new_task())
+        else:
+            pack = append_task(pack, network.new_task())
+    assert pack is not None
+    return pack
+
+
+def test_pytorch_answers_as_onnx_runtime(quickstart: Pack, photos: list[Path]) -> None:
+    with (
+        packnet_deploy.load(quickstart.path) as ours,
+        packnet_deploy.load(quickstart.path, engine="torch", threads=1) as torchs,
+    ):
+        assert torchs.tasks == ours.tasks == ("cats", "dogs")
+        for photo in photos:
+            for got, want in zip(torchs.predict_all(photo), ours.predict_all(photo), strict=True):
+                assert_same(got, want)
+    with packnet_deploy.load(quickstart.path, tasks=["dogs"], engine="torch") as dogs:
+        assert {guess.name for guess in dogs.predict(photos[0], "dogs").guesses} == {"rex", "lassie", "bello"}
+        with pytest.raises(UsageError, match="cats"):
+            dogs.predict(photos[0], "cats")
+
+
 def test_whatever_an_image_comes_as(golden: Path, photos: list[Path]) -> None:
     path = photos[0]
     with Image.open(path) as image:
