@@ -50,6 +50,15 @@ class Interrupted(PackNetError):
 
     exit_code = 130
 
+    def __init__(self, message: str, *, terminated: bool = False) -> None:
+        super().__init__(message)
+        if terminated:  # by SIGTERM, not by Ctrl-C
+            self.exit_code = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; what was begun is undone on the way out, as after Ctrl-C."""
+
 
 def missing_package(package: str, extra: str, purpose: str) -> EnvironmentFault:
     """The error for an optional dependency that is not installed; nothing is ever installed by itself."""

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import click
 
-from packnet_deploy.errors import EnvironmentFault, PackNetError, missing_package, printable
+from packnet_deploy.errors import EnvironmentFault, PackNetError, Terminated, missing_package, printable
 from packnet_deploy.version import __version__
 
 # name: (module, the help's first line, repeated here so that `packnet --help` loads no command; a test compares them)
@@ -56,10 +56,6 @@ EXTRAS = {
 }
 INTERRUPTED = 130
 TERMINATED = 143
-
-
-class Terminated(BaseException):
-    """SIGTERM; what was begun is undone on the way out, as after Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -115,10 +111,10 @@ def run(arguments: list[str]) -> int:
         result: Any = app.main(arguments or ["--help"], prog_name="packnet", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
     except Terminated:
         return _fail("terminated; nothing half-written was left behind", TERMINATED)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as after `| head`: it has seen what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -72,10 +72,24 @@ def _interrupted(options: Mapping[str, Any]) -> list[TrainOptions]:
     if more := sorted(options.keys() - {"pack", "device", "workers"}):
         raise click.UsageError(f"--resume takes all options from the interrupted training; leave out {', '.join(more)}")
     pack = path_to_resume(options.get("pack"))
-    tasks = TrainFolder.beside(pack).read_tasks()
+    folder = TrainFolder.beside(pack)
+    tasks = folder.read_tasks()
     if "pack" not in options and tasks[0].pack is not None:
         pack = pack.with_name(tasks[0].pack.name)  # which need not end in .pack
+    _expect_something_left(pack, folder.checkpoint, [task.task for task in tasks])
     return [replace(task, **{**options, "pack": pack}) for task in tasks]
+
+
+def _expect_something_left(pack: Path, checkpoint: Path, names: Sequence[str]) -> None:
+    """A training that was killed before it noted what was asked for must not look like one that is done."""
+    from packnet_deploy.errors import UsageError
+    from packnet_deploy.pack import Pack
+
+    if pack.exists() and not checkpoint.exists() and {entry.name for entry in Pack.open(pack).tasks} >= set(names):
+        raise UsageError(
+            f"--resume: {pack} holds {', '.join(names)}, all that is noted beside it, so there is nothing to go on "
+            "with; what was asked for since was not begun: ask for it again"
+        )
 
 
 class Trained(NamedTuple):

@@ -22,7 +22,7 @@ from typing import Any
 from packnet_deploy.errors import ArtefactError, EnvironmentFault
 from packnet_deploy.experiments.design import PACK, Design, Run
 from packnet_deploy.pack import Pack
-from packnet_deploy.pack.atomic import TEMP_PREFIX, replacing
+from packnet_deploy.pack.atomic import replacing, staging_folder
 
 RUNS = "runs"
 FINISHED = "finished.json"
@@ -82,11 +82,11 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if base is not None and not (self.path / PACK).exists():
             for name in (_TRAIN, PACK):  # the pack last: once it is there, all is
-                target, temp = self.path / name, self.path / f"{TEMP_PREFIX}{name}"
-                shutil.rmtree(temp, ignore_errors=True)
+                target = self.path / name
                 shutil.rmtree(target, ignore_errors=True)
-                shutil.copytree(base.path / name, temp, copy_function=_link)
-                os.replace(temp, target)
+                with staging_folder(target) as staging:
+                    shutil.copytree(base.path / name, staging / name, copy_function=_link)
+                    os.rename(staging / name, target)
         with replacing(self.recipe) as file:
             tomli_w.dump(recipe, file)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from packnet_deploy.errors import Terminated
 from packnet_deploy.experiments.design import Run
 from packnet_deploy.experiments.folder import ExperimentsFolder, RunFolder
 from packnet_deploy.version import __version__
@@ -77,7 +78,7 @@ def execute(
         How each of them ended, in that order of time.
 
     Raises:
-        KeyboardInterrupt: the children have been stopped.
+        KeyboardInterrupt: the children have been stopped (Terminated: by SIGTERM).
     """
     waiting = [run for run in runs if out.of(run).state != "done"]
     running: list[_Child] = []
@@ -166,7 +167,7 @@ def _terminable() -> Iterator[None]:
     """While children run, SIGTERM ends us as Ctrl-C does: they are in groups of their own and would stay behind."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     before: Callable[[int, FrameType | None], object] | int | None = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -76,11 +76,26 @@ def create_pack(
     return Pack.open(target)
 
 
-def append_task(pack: Pack, task: NewTask) -> Pack:
+@contextlib.contextmanager
+def reserved(pack: Pack) -> Iterator[None]:
+    """Keep a pack as it is until a task is ready for it: whoever would grow it meanwhile is told so at once.
+
+    Raises:
+        EnvironmentFault: another process is writing to it, or has grown it since it was opened.
+    """
+    with locked(pack.path):
+        _expect_unchanged(pack)
+        yield
+
+
+def append_task(pack: Pack, task: NewTask, *, is_reserved: bool = False) -> Pack:
     """Add a trained task; returns the grown pack.
 
     The bank on disk is read again and held against what the trainer says: the same owners for every earlier task
     and the same ``frozen_sha256``, so a drifted weight can never enter a pack.
+
+    Args:
+        is_reserved: it is called inside ``reserved``.
 
     Raises:
         UsageError: the name is taken or unusable, or the pack holds MAX_TASKS tasks.
@@ -105,7 +120,8 @@ def append_task(pack: Pack, task: NewTask) -> Pack:
         )
     before = _Before([int(np.count_nonzero(owner == FREE)) for owner in bank.owners.values()], _patterned(pack, bank))
     del bank
-    return _grow(pack, task.name, before, lambda file: write_delta(file, task, pack.manifest))
+    with contextlib.nullcontext() if is_reserved else reserved(pack):
+        return _grow(pack, task.name, before, lambda file: write_delta(file, task, pack.manifest))
 
 
 def apply_delta(pack: Pack, source: Path) -> Pack:
@@ -130,7 +146,8 @@ def apply_delta(pack: Pack, source: Path) -> Pack:
             expect_room(pack.path / source.name, original.size)
             shutil.copyfileobj(original, target, 1 << 20)
 
-    return _grow(pack, header.task, before, copy)
+    with reserved(pack):
+        return _grow(pack, header.task, before, copy)
 
 
 def extract_delta(pack: Pack, task: str, target: Path) -> None:
@@ -172,37 +189,37 @@ def _grow(pack: Pack, name: str, before: _Before, write: Callable[[BinaryIO], No
     """Add the delta that ``write`` writes. What lands in the temporary file is checked as a reader would check it.
 
     So nothing that no reader accepts is ever named by pack.json, and a source that changes while it is copied
-    cannot slip past the checks made before.
+    cannot slip past the checks made before. Only inside ``reserved``.
     """
-    with locked(pack.path):
-        if Manifest.read(pack.path / MANIFEST_FILE) != pack.manifest:
-            raise EnvironmentFault(
-                f"{pack.path}: another process changed it since it was opened; open it again and retry"
-            )
-        deltas = pack.path / "deltas"
-        deltas.mkdir(exist_ok=True)
-        with directory_of(deltas / MANIFEST_FILE, inside=pack.path):  # which no link may lead out of the pack
-            remove_leftovers(pack.path)
-            remove_leftovers(deltas)
-        entry = TaskEntry(name, len(pack.tasks) + 1, classes=0, sha256="", bytes=0)
-        target = pack.path / entry.file
-        is_new = not target.exists()
-        try:
-            with replacing(target, inside=pack.path) as file:
-                write(file)
-                file.flush()
-                classes = _check_written(Path(file.name), pack, name, before)
-            sha256 = file_sha256(target, inside=pack.path)
-            entry = replace(entry, classes=classes, sha256=sha256, bytes=target.stat().st_size)
-            manifest = pack.manifest.with_task(entry)
-            with replacing(pack.path / MANIFEST_FILE, inside=pack.path) as file:
-                file.write(manifest.to_bytes())
-        except BaseException:
-            # The last step may fail after its rename; then pack.json names the delta, which has to stay.
-            if is_new and Manifest.read(pack.path / MANIFEST_FILE) == pack.manifest:
-                target.unlink(missing_ok=True)
-            raise
+    deltas = pack.path / "deltas"
+    deltas.mkdir(exist_ok=True)
+    with directory_of(deltas / MANIFEST_FILE, inside=pack.path):  # which no link may lead out of the pack
+        remove_leftovers(pack.path)
+        remove_leftovers(deltas)
+    entry = TaskEntry(name, len(pack.tasks) + 1, classes=0, sha256="", bytes=0)
+    target = pack.path / entry.file
+    is_new = not target.exists()
+    try:
+        with replacing(target, inside=pack.path) as file:
+            write(file)
+            file.flush()
+            classes = _check_written(Path(file.name), pack, name, before)
+        sha256 = file_sha256(target, inside=pack.path)
+        entry = replace(entry, classes=classes, sha256=sha256, bytes=target.stat().st_size)
+        manifest = pack.manifest.with_task(entry)
+        with replacing(pack.path / MANIFEST_FILE, inside=pack.path) as file:
+            file.write(manifest.to_bytes())
+    except BaseException:
+        # The last step may fail after its rename; then pack.json names the delta, which has to stay.
+        if is_new and Manifest.read(pack.path / MANIFEST_FILE) == pack.manifest:
+            target.unlink(missing_ok=True)
+        raise
     return Pack(pack.path, manifest)
+
+
+def _expect_unchanged(pack: Pack) -> None:
+    if Manifest.read(pack.path / MANIFEST_FILE) != pack.manifest:
+        raise EnvironmentFault(f"{pack.path}: another process changed it since it was opened; open it again and retry")
 
 
 def _check_written(path: Path, pack: Pack, name: str, before: _Before) -> int:

@@ -13,11 +13,11 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from packnet_deploy.errors import ArtefactError, UsageError, reason
+from packnet_deploy.errors import ArtefactError, Terminated, UsageError, reason
 from packnet_deploy.pack.atomic import remove_leftovers, replacing
 
 FORMAT = "packnet-checkpoint 1"
@@ -54,7 +54,7 @@ class Checkpoint:
         """Replace the file, atomically and durably."""
         remove_leftovers(self.path.parent)
         with replacing(self.path) as file:
-            torch.save({"format": FORMAT, "identity": self._identity, "content": dict(content)}, file)
+            save_tensors({"format": FORMAT, "identity": self._identity, "content": dict(content)}, file)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -76,7 +76,44 @@ def read(path: Path) -> dict[str, Any]:
         raise ArtefactError(f"{what}; delete it to start again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path}: expected a checkpoint of the form {FORMAT!r}; delete it to start again")
+    for part in ("identity", "content"):
+        if not isinstance(found := content.get(part), dict) or not all(isinstance(key, str) for key in found):
+            raise ArtefactError(
+                f"{path}: {part}: expected named values, got {type(found).__name__}; delete it to start again"
+            )
     return content
+
+
+def save_tensors(content: Mapping[str, Any], file: BinaryIO) -> None:
+    """``torch.save``, which says of a full disk only that it failed.
+
+    Raises:
+        OSError: the file cannot be written; says why.
+    """
+    target = _Heard(file)
+    try:
+        torch.save(content, target)
+    except Exception as error:
+        raise target.error or error from error
+
+
+class _Heard:
+    """A file that keeps the error that a write met."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            error.filename = error.filename or self._file.name
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def random_state() -> dict[str, Any]:
@@ -91,10 +128,14 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 
 class StopRequest:
-    """Set by the first SIGINT or SIGTERM; the second one stops the process as usual."""
+    """Set by the first SIGINT or SIGTERM; the second one stops the process as usual.
+
+    Attributes:
+        terminated: it was SIGTERM.
+    """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.wanted = self.terminated = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:
@@ -111,5 +152,5 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        self.wanted, self.terminated = True, number == signal.SIGTERM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
-from packnet_deploy.errors import Interrupted
+from packnet_deploy.errors import ArtefactError, Interrupted, reason
 from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, random_state, restore_random_state
 from packnet_deploy.training.distributed import World, gathered
 from packnet_deploy.training.fit import EpochRecord, State, Supervisor
@@ -49,9 +49,14 @@ class Keeper(Supervisor):
         if not self._checkpoint.path.exists():
             return False
         content = self._checkpoint.load()
-        self._network.restore(content["network"])
-        self.stage, self.notes, self.held = content["stage"], content["notes"], content["held"]
-        self._log = content["log"]
+        try:
+            self._network.restore(content["network"])
+            self.stage, self.notes, self.held = content["stage"], content["notes"], content["held"]
+            self._log = content["log"]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # the last one is PyTorch's
+            raise ArtefactError(
+                f"{self._checkpoint.path}: it does not fit this training ({reason(error)}); delete it to start again"
+            ) from error
         self._continued = content
         if self._world.writes:
             self._folder.log().put(self._log)
@@ -82,7 +87,8 @@ class Keeper(Supervisor):
 
     def stop(self, where: str, state: State) -> NoReturn:
         self._save(state)
-        raise Interrupted(f"{where}: stopped; go on with: packnet train --resume")
+        how = "packnet train --resume"
+        raise Interrupted(f"{where}: stopped; go on with: {how}", terminated=self._stop.terminated)
 
     def epoch(self, record: EpochRecord, state: State) -> None:
         if self._world.writes and all(row[0] != self.task for row in self._log):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from packnet_deploy.errors import UsageError
 from packnet_deploy.pack import Backbone, Pack, append_task, create_pack
+from packnet_deploy.pack.growth import reserved
 from packnet_deploy.training import rate
 from packnet_deploy.training.distributed import require_same_owners, wait_for_all
 from packnet_deploy.training.fit import Batches, Objective, fit
@@ -135,7 +136,12 @@ class TaskTraining:
         self._keeper = session.keeper(options.task, self.packing, identity)
 
     def run(self) -> TaskResult:
-        """Train the task and put it into the pack."""
+        """Train the task and put it into the pack, which nobody else grows meanwhile."""
+        writes_to = self.pack if self.session.world.writes else None
+        with nullcontext() if writes_to is None else reserved(writes_to):
+            return self._run()
+
+    def _run(self) -> TaskResult:
         options, network, session, keeper = self.options, self.network, self.session, self._keeper
         if not (session.resume and keeper.resume()):
             self.packing.begin(self.images.classes, self.keep_head)
@@ -248,7 +254,7 @@ class TaskTraining:
                 backbone = Backbone(self.arch, self.network.head)
                 create_pack(self.path, backbone, self.network.spec, graph, self.network.packable, new)
             else:
-                append_task(self.pack, new)
+                append_task(self.pack, new, is_reserved=True)
             self._keeper.done()
         wait_for_all()
         return Pack.open(self.path)

@@ -23,8 +23,10 @@ def finished(command: list[str], folder: Path, **environment: str) -> subprocess
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_training_leaves_a_checkpoint_and_no_pack(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_training_leaves_a_checkpoint_and_no_pack(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     image_folder(tmp_path / "a")
     network = ["--arch", "quickstart", "--weights", "none", "--image-size", "16"]
     process = subprocess.Popen(
@@ -39,7 +41,7 @@ def test_a_signal_while_training_leaves_a_checkpoint_and_no_pack(tmp_path: Path,
         assert line, process.communicate()[1]
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     line = errors.strip()  # after the line of the ^C
     assert re.fullmatch(
         r"packnet: one: (re)?train: step \d of epoch \d+: stopped; go on with: packnet train --resume", line

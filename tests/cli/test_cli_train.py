@@ -244,7 +244,7 @@ def test_an_interrupted_training_goes_on_by_resume_alone(
     with monkeypatch.context() as patch:
         interrupt(patch, 14)  # in the second task
         stopped = packnet("train", "r.toml", "--pack", "p.pack")
-    assert stopped.code == 130
+    assert stopped.code == 143
     assert re.fullmatch(
         r"packnet: two: (re)?train: step \d of epoch \d: stopped; go on with: packnet train --resume\n", stopped.err
     )
@@ -265,6 +265,11 @@ def test_an_interrupted_training_goes_on_by_resume_alone(
     assert packnet("train", "--resume", "--pack", "p.pack").code == 0
     assert deltas("p.pack") == deltas("whole.pack")
     assert not (folder / "p.train/checkpoint.pt").exists()
+
+    # A third task that was killed before it was noted is not done either.
+    again = packnet("train", "--resume", "--pack", "p.pack")
+    assert again.code == 2
+    assert "p.pack holds one, two, all that is noted beside it, so there is nothing to go on with" in again.err
 
 
 def test_resume_where_nothing_was_begun(packnet: Packnet, folder: Path) -> None:
@@ -289,7 +294,7 @@ def test_a_recipe_goes_on_that_began_with_the_network_itself(
     for name, resume in (("p", ("r.toml", "--pack", "p", "--resume")), ("q", ("--resume",))):
         with monkeypatch.context() as patch:
             interrupt(patch, 4)
-            assert packnet("train", "r.toml", "--pack", name).code == 130
+            assert packnet("train", "r.toml", "--pack", name).code == 143
         resumed = packnet("train", *resume)
         assert resumed.code == 0, resumed.err
         assert deltas(name) == deltas("whole")

@@ -119,7 +119,7 @@ execute(design.runs, ExperimentsFolder(Path({str(out.path)!r})), Path(), Quiet()
     parent.send_signal(number)
     _, errors = parent.communicate(timeout=20)
     assert parent.returncode != 0
-    assert b"KeyboardInterrupt" in errors
+    assert (b"Terminated" if number == signal.SIGTERM else b"KeyboardInterrupt") in errors
     rows = [len(out.of(run).rows("log.csv")) for run in design.runs]
     assert any(rows)
     time.sleep(1.2)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from packnet_deploy.errors import ArtefactError, UsageError
-from packnet_deploy.training.checkpoint import Checkpoint, StopRequest, random_state, read, restore_random_state
+from packnet_deploy.training.checkpoint import FORMAT, Checkpoint, StopRequest, random_state, read, restore_random_state
 
 IDENTITY = {"task": "birds", "lr": 0.1, "milestones": [1, 2], "start": None, "processes": 1}
 
@@ -54,6 +54,33 @@ def test_saving_clears_away_what_a_killed_process_left(checkpoint: Checkpoint) -
     (checkpoint.path.parent / ".tmp-checkpoint.pt-99").write_bytes(b"half")
     checkpoint.save(content())
     assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on a file's size here")
+def test_a_full_disk_is_what_it_is_and_leaves_the_one_before(checkpoint: Checkpoint) -> None:
+    """PyTorch says of it only that its writer failed. A limit on a file's size fails as a full disk does."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save({"large": torch.ones(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert same(checkpoint.load(), content())
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("part", ["identity", "content"])
+@pytest.mark.parametrize("value", [None, [], [("task", "birds")], {1: 2}, "task", torch.ones(2)])
+def test_a_checkpoint_of_another_form_is_refused(checkpoint: Checkpoint, part: str, value: object) -> None:
+    saved = {"format": FORMAT, "identity": IDENTITY, "content": {}, part: value}
+    if value is None:
+        del saved[part]
+    torch.save(saved, checkpoint.path)
+    with pytest.raises(ArtefactError, match=rf"checkpoint\.pt: {part}: expected named values, got \w+; delete it"):
+        checkpoint.load()
 
 
 def test_a_failed_save_leaves_the_one_before(checkpoint: Checkpoint) -> None:

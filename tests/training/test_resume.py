@@ -29,7 +29,7 @@ from small_training import (
 )
 
 from packnet_deploy.errors import ArtefactError, EnvironmentFault, Interrupted, PackNetError, UsageError
-from packnet_deploy.pack import Pack
+from packnet_deploy.pack import Pack, apply_delta, extract_delta
 from packnet_deploy.training.checkpoint import read
 from packnet_deploy.training.options import TrainOptions
 from packnet_deploy.training.train_folder import TrainFolder
@@ -113,9 +113,9 @@ def test_killed_while_a_checkpoint_is_written(tasks: list[TrainOptions], tmp_pat
     assert not list(TrainFolder.beside(path).path.glob(".tmp*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_after_the_step_and_says_how_to_go_on(
-    tasks: list[TrainOptions], tmp_path: Path, number: signal.Signals
+    tasks: list[TrainOptions], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     path, whole = tmp_path / "p.pack", StopsAt()
     train(tasks[:1], tmp_path / "whole" / "p.pack", watcher=whole)
@@ -123,12 +123,12 @@ def test_a_signal_stops_after_the_step_and_says_how_to_go_on(
     for index, part in enumerate(parts):
         with pytest.raises(
             Interrupted, match=r"^a: (re)?train: step \d of epoch \d: stopped; go on with: packnet train --resume$"
-        ):
+        ) as caught:
             train(tasks[:1], path, resume=index > 0, watcher=part)
+        assert caught.value.exit_code == code
         assert part.steps == part.step + 1, "the step that was under way is the last one"
         assert read(TrainFolder.beside(path).checkpoint)["identity"]["task"] == "a"
         assert not path.exists()
-    assert Interrupted.exit_code == 130
     last = StopsAt()
     train(tasks[:1], path, resume=True, watcher=last)
     assert sum(part.steps for part in (*parts, last)) == whole.steps
@@ -225,6 +225,26 @@ def test_a_checkpoint_for_another_pack_is_refused(tasks: list[TrainOptions], tmp
     shutil.copy(TrainFolder.beside(tmp_path / "p.pack").checkpoint, TrainFolder.beside(tmp_path / "q.pack").checkpoint)
     with pytest.raises(UsageError, match="it is of a training with parent '"):
         train(tasks[1:], tmp_path / "q.pack", resume=True)
+
+
+def test_a_delta_for_a_pack_in_training_is_refused_at_once(tasks: list[TrainOptions], tmp_path: Path) -> None:
+    """Applied, it would be the training that is refused, at its end."""
+    for name in "pq":
+        train(tasks[:1], tmp_path / f"{name}.pack")
+    train(tasks[1:], tmp_path / "q.pack")
+    delta = tmp_path / "b.safetensors"
+    extract_delta(Pack.open(tmp_path / "q.pack"), "b", delta)
+    refusals = list[PackNetError]()
+
+    class Intrudes(Silent):
+        def batch(self, images: int, loss: float) -> None:
+            with pytest.raises(EnvironmentFault, match=r"p\.pack: another process is writing to it") as caught:
+                apply_delta(Pack.open(tmp_path / "p.pack"), delta)
+            refusals.append(caught.value)
+
+    train(tasks[1:], tmp_path / "p.pack", watcher=Intrudes())
+    assert refusals
+    assert outcome(tmp_path / "p.pack") == outcome(tmp_path / "q.pack")
 
 
 def test_two_processes_do_not_train_in_one_folder(tasks: list[TrainOptions], tmp_path: Path) -> None:
