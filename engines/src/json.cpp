@@ -105,6 +105,10 @@ public:
     /// The document's only value.
     std::string_view document() {
         if (text_.substr(0, 3) == "\xef\xbb\xbf") refuse("JSON in plain UTF-8", "a byte order mark");
+        const auto parts = std::count_if(text_.begin(), text_.end(), [](char c) { return c == ',' || c == '[' || c == '{'; });
+        if (parts > kMaxParts) {
+            refuse("at most " + std::to_string(kMaxParts) + " commas and opening brackets", std::to_string(parts));
+        }
         skip_space();
         const std::size_t begin = at_;
         value(0);

@@ -14,6 +14,7 @@
 namespace packnet::detail {
 
 inline constexpr int kMaxNesting = 64;  // arrays and objects within each other, the outermost one included
+inline constexpr std::ptrdiff_t kMaxParts = std::ptrdiff_t{1} << 18;  // commas and opening brackets, in texts too
 
 /// One value of a checked document, which must outlive it. Cheap to copy.
 class Json {
@@ -78,7 +79,7 @@ private:
 };
 
 /// Check one JSON document: UTF-8 without a byte order mark, no name twice in one object, no lone surrogates, no number
-/// beyond double, nested at most kMaxNesting deep.
+/// beyond double, nested at most kMaxNesting deep, of at most kMaxParts.
 /// @param text           what the result points into.
 /// @param file, subject  for messages.
 /// @throws Error         anything else.

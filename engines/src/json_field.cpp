@@ -11,7 +11,8 @@
 namespace packnet::detail {
 namespace {
 
-constexpr std::int64_t kMaxSide = 1 << 14;  // of an image, pixels
+constexpr std::int64_t kMaxSide = 1 << 14;     // of an image, pixels
+constexpr std::int64_t kMaxNumbers = 1 << 24;  // of an image
 
 Framing parse_framing(const Field& field) {
     for (Framing framing : {Framing::crop, Framing::whole, Framing::pad}) {
@@ -123,6 +124,9 @@ InputSpec parse_input(const Field& input) {
     if (spec.channels == 2) shape[0].refuse("1 or 3 channels");
     spec.height = static_cast<int>(shape[1].integer(1, kMaxSide));
     spec.width = static_cast<int>(shape[2].integer(1, kMaxSide));
+    if (std::int64_t{spec.channels} * spec.height * spec.width > kMaxNumbers) {
+        input.at("shape").refuse("at most " + std::to_string(kMaxNumbers) + " numbers in all");
+    }
     spec.mean = input.at("mean").numbers(spec.channels, -std::numeric_limits<float>::max());
     spec.stddev = input.at("std").numbers(spec.channels, std::numeric_limits<float>::min());
     spec.resize = static_cast<int>(input.at("resize").integer(1, kMaxSide));

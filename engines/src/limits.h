@@ -12,8 +12,9 @@ namespace packnet::detail {
 
 inline constexpr std::int64_t kMaxWeights = std::int64_t{1} << 40;
 inline constexpr std::size_t kMaxDimensions = 8;
-inline constexpr std::size_t kMaxManifestBytes = std::size_t{1} << 26;
-inline constexpr std::size_t kMaxHeaderBytes = 100'000'000;  // of a safetensors file, as in the official reader
+inline constexpr std::size_t kMaxManifestBytes = std::size_t{1} << 23;
+inline constexpr std::size_t kMaxHeaderBytes = std::size_t{1} << 23;  // of a safetensors file
+inline constexpr std::size_t kMaxGraphBytes = std::size_t{1} << 26;
 
 /// The product of non-negative sizes; nothing if no network has such a shape. Zeros count as ones for that: an
 /// empty tensor may not claim any size in its other dimensions.

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "boundary.h"
+#include "limits.h"
 #include "manifest.h"
 #include "mapped_file.h"
 #include "text.h"
@@ -36,6 +37,10 @@ Pack open_pack(const std::filesystem::path& path) try {
 
 std::vector<std::byte> read_graph(const Pack& pack) try {
     const detail::MappedFile file(pack.path, "graph.onnx", "no such file; the pack is incomplete");
+    if (const std::size_t size = file.bytes().size; size > detail::kMaxGraphBytes) {
+        throw Error((pack.path / "graph.onnx").string(), "size", "at most " + std::to_string(detail::kMaxGraphBytes) + " bytes",
+                    std::to_string(size));
+    }
     file.check_sha256(pack.graph_sha256);
     return {file.bytes().data, file.bytes().data + file.bytes().size};
 } catch (...) {

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from packnet_deploy.errors import UsageError
+from packnet_deploy.errors import ArtefactError, UsageError
 from packnet_deploy.pack.bank import WeightBank
 from packnet_deploy.pack.chain import (
     Chain,
@@ -40,6 +40,8 @@ from packnet_deploy.pack.manifest import GRAPH_FILE, MANIFEST_FILE, Backbone, Ma
 from packnet_deploy.pack.owners import LayerCapacity
 from packnet_deploy.pack.reading import open_regular
 from packnet_deploy.pack.tensorfile import TensorFile
+
+MAX_GRAPH_BYTES = 1 << 26  # it has no weights
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Pack:
         """The weight-free graph, its hash checked."""
         path = self.path / GRAPH_FILE
         with open_regular(path, inside=self.path) as file:
+            if file.size > MAX_GRAPH_BYTES:
+                raise ArtefactError(f"{path}: expected at most {MAX_GRAPH_BYTES:,} bytes, got {file.size:,}")
             data = file.readall()
         check_hash(path, self.manifest.graph_sha256, hashlib.sha256(data).hexdigest())
         return data

@@ -8,6 +8,7 @@ business.
 from __future__ import annotations
 
 import hashlib
+import math
 import reprlib
 import struct
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ PROBE_CELL = 4  # side of a probe image's square cells, pixels
 
 FRAMINGS = ("crop", "whole", "pad")
 MAX_SIDE = 1 << 14
+MAX_NUMBERS = 1 << 24  # of one image
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 # What a description without the field means: the images were treated so before there was one.
@@ -63,6 +65,8 @@ class InputSpec:
         shape, channels = self.shape, self.shape[0] if self.shape else 0
         if len(shape) != 3 or channels not in (1, 3) or not all(1 <= s <= MAX_SIDE for s in shape):
             raise ArtefactError(f"input shape: expected [1 or 3, height, width], got {list(shape)}")
+        if math.prod(shape) > MAX_NUMBERS:
+            raise ArtefactError(f"input shape: expected at most {MAX_NUMBERS:,} numbers, got {list(shape)}")
         if self.layout != "NCHW":
             raise ArtefactError(f"input layout: expected NCHW, got {self.layout!r}")
         if len(self.mean) != channels or len(self.std) != channels:
@@ -147,7 +151,11 @@ class InputSpec:
         """uint8 images ``[n, c, h, w]`` to the network's float32 input of the same shape."""
         mean = np.asarray(self.mean, np.float32).reshape(1, -1, 1, 1)
         std = np.asarray(self.std, np.float32).reshape(1, -1, 1, 1)
-        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        images = pixels.astype(np.float32)
+        images /= np.float32(255)
+        images -= mean
+        images /= std
+        return images
 
 
 def _never_differing(channels: int) -> dict[str, Any]:
@@ -171,13 +179,15 @@ def probe_pixels(spec: InputSpec, count: int = PROBE_IMAGES) -> npt.NDArray[np.u
     Integer arithmetic modulo 2**32 only (docs/format.md), so that every language makes the same pixels.
     """
     channels, height, width = spec.shape
-    n, c, y, x = np.ogrid[:count, :channels, :height, :width]
-    index = ((n * channels + c) * MAX_SIDE + y // PROBE_CELL) * MAX_SIDE + x // PROBE_CELL
-    state = index.astype(np.uint32) + np.uint32(0x9E3779B9)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        state = (state ^ (state >> np.uint32(shift))) * np.uint32(factor)
-    pixels = (state ^ (state >> np.uint32(16))) >> np.uint32(24)
-    return np.asarray(pixels, np.uint8)
+    pixels = np.empty((count, channels, height, width), np.uint8)
+    y, x = np.ogrid[:height, :width]
+    for plane in np.ndindex(count, channels):  # one at a time: the numbers take four times the room of the pixels
+        index = ((plane[0] * channels + plane[1]) * MAX_SIDE + y // PROBE_CELL) * MAX_SIDE + x // PROBE_CELL
+        state = index.astype(np.uint32) + np.uint32(0x9E3779B9)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            state = (state ^ (state >> np.uint32(shift))) * np.uint32(factor)
+        pixels[plane] = (state ^ (state >> np.uint32(16))) >> np.uint32(24)
+    return pixels
 
 
 def probe_batch(spec: InputSpec) -> npt.NDArray[np.float32]:

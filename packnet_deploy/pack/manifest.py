@@ -24,7 +24,7 @@ FORMAT = "packnet-pack"
 VERSION = 1
 GRAPH_FILE = "graph.onnx"
 MANIFEST_FILE = "pack.json"
-MAX_MANIFEST_BYTES = 1 << 26
+MAX_MANIFEST_BYTES = 1 << 23
 MAX_WEIGHTS = 1 << 40
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

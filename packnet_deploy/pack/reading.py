@@ -22,6 +22,7 @@ from packnet_deploy.errors import ArtefactError, EnvironmentFault, PackNetError
 
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 40
+MAX_JSON_PARTS = 1 << 18  # commas and opening brackets, in texts too: each may become an object of a hundred bytes
 MAX_NESTING = 64  # JSON's arrays and objects within each other, the outermost one included
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
@@ -132,12 +133,14 @@ def parse_json(text: str) -> Any:
     """JSON as docs/format.md has it: RFC 8259, and nothing that another reader might take differently.
 
     No name twice in an object (Python takes the last of two, other readers the first), no lone surrogates, no number
-    beyond double, no more than ``MAX_NESTING`` levels.
+    beyond double, no more than ``MAX_NESTING`` levels and ``MAX_JSON_PARTS`` parts.
 
     Raises:
         ValueError: it is anything else.
         RecursionError: it is nested more deeply than Python's own parser goes.
     """
+    if (parts := sum(map(text.count, ",[{"))) > MAX_JSON_PARTS:
+        raise ValueError(f"expected at most {MAX_JSON_PARTS:,} commas and opening brackets, got {parts:,}")
     document = json.loads(
         text, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite, parse_int=_whole
     )

@@ -35,7 +35,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _WRITE_BYTES = 1 << 24
-_MAX_HEADER_BYTES = 100_000_000  # as in the official reader
+_MAX_HEADER_BYTES = 1 << 23
 _LENGTH_BYTES = 8
 
 

@@ -92,7 +92,7 @@ def save_tensors(content: Mapping[str, Any], file: BinaryIO) -> None:
     """
     target = _Heard(file)
     try:
-        torch.save(content, target)
+        torch.save(content, target)  # type: ignore[arg-type]  # it writes to it, and flushes it
     except Exception as error:
         raise target.error or error from error
 

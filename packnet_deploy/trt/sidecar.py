@@ -31,7 +31,7 @@ from packnet_deploy.trt.options import SWITCHES
 
 FORMAT = "packnet-plan"
 VERSION = 1
-MAX_BYTES = 1 << 26
+MAX_BYTES = 1 << 23
 MAX_CLASSES = 1 << 24
 MAX_BATCH = 1 << 20
 MAX_COUNT = 1 << 40  # of weights, and of bytes

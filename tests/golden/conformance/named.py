@@ -39,6 +39,9 @@ PACK = (
     ("63 levels", "later", DEEP, ACCEPTED),
     ("64 levels", "later", f"[{DEEP}]", ACCEPTED),
     ("65 levels", "later", f"[[{DEEP}]]", REFUSED),
+    ("nearly as many commas as there may be", "later", f"[{'0,' * (2**18 - 2000)}0]", ACCEPTED),
+    ("more commas than there may be", "later", f"[{'0,' * 2**18}0]", REFUSED),
+    ("more commas than there may be, in a text", "later", f'"{"," * (2**18 + 1)}"', REFUSED),
     ("a lone surrogate where nobody looks", "later", '"\\ud800"', REFUSED),
     ("a pair of surrogates", "later", '"\\ud83d\\ude00"', ACCEPTED),
     ("surrogates the wrong way round", "later", '"\\ude00\\ud83d"', REFUSED),
@@ -110,6 +113,10 @@ def _metadata(key: str, text: str) -> Change:
     return change
 
 
+def _objects(count: int) -> str:
+    return f'{{"a": [{",".join(["{}"] * count)}]}}'
+
+
 def _entries_as_lists(tree: Members) -> Tree:
     return Members([n, v if n == "__metadata__" else [member[1] for member in v]] for n, v in tree)
 
@@ -130,6 +137,8 @@ DELTA: tuple[tuple[str, Change, bool], ...] = (
     ("a report with a name twice", _metadata("report", '{"a": 1, "a": 2}'), REFUSED),
     ("a report of 64 levels", _metadata("report", '{"a": [' + DEEP + "]}"), ACCEPTED),
     ("a report of 65 levels", _metadata("report", '{"a": [[' + DEEP + "]]}"), REFUSED),
+    ("a report of nearly as many objects as there may be", _metadata("report", _objects(2**17 - 1000)), ACCEPTED),
+    ("a report of more objects than there may be", _metadata("report", _objects(2**17)), REFUSED),
     ("an index with a zero", _metadata("index", "03"), REFUSED),
     ("a frozen hash that is none", _metadata("frozen_sha256", "x" * 64), REFUSED),
 )
