@@ -198,7 +198,7 @@ def test_only_utf8_is_read(golden_copy: Path, encoding: str) -> None:
 
 def test_a_huge_pack_json_is_not_even_read(golden_copy: Path) -> None:
     os.truncate(golden_copy / "pack.json", 1 << 40)
-    refused(golden_copy, "larger than 67,108,864 bytes")
+    refused(golden_copy, "larger than 8,388,608 bytes")
 
 
 def test_what_is_no_pack_is_refused(tmp_path: Path, golden: Path) -> None:
