@@ -220,8 +220,8 @@ def _show_dry_run(pack: Pack, found: DryRun, as_json: bool) -> None:
         screen.print(_steps(found))
     screen.print(
         "Counted: weights in the plan, what changes with the task, and the bank's parts on the GPU. Activations and "
-        "workspace come on top; only a GPU tells. Weights as inputs (bind) may be laid out anew at every inference "
-        "(NVIDIA/TensorRT#3740); packnet bench tells what that costs.",
+        "workspace come on top; only a GPU tells. Filters that are inputs (bind) are laid out anew at every "
+        "inference (NVIDIA/TensorRT#3740), but for --channels-last; packnet bench tells what that costs.",
         soft_wrap=True,
     )
     screen.print(f"Recommended: {found.recommended}.", soft_wrap=True)

@@ -32,7 +32,14 @@ from packnet_deploy.trt.sidecar import sidecar_path
 
 PRECISIONS = ("fp16", "fp32")
 RESIDENT = "resident"  # every task in a buffer of its own
-PLACES = {"none": ("",), "bind": ("host", "device", RESIDENT), "refit": ("host", "device"), "selector": ("", RESIDENT)}
+CHANNELS_LAST = "bind, channels last"  # --switch bind --channels-last
+PLACES = {
+    "none": ("",),
+    "bind": ("host",),
+    CHANNELS_LAST: ("host", "device", RESIDENT),
+    "refit": ("host", "device"),
+    "selector": ("", RESIDENT),
+}
 BATCHES = {"1": (1, 1), "1 to 8": (1, 8)}  # fixed, and dynamic
 DYNAMIC = "1 to 8"
 RUNS = 100  # of a batch
@@ -125,9 +132,15 @@ def _plans(folder: Path, pack: Pack, way: Way) -> dict[str, Path]:
     """The plan of each task, built where it is not there yet."""
     least, most = BATCHES[way.batch]
     options = BuildOptions(
-        backend=way.backend, switch=way.switch, precision=way.precision, min_batch=least, max_batch=most, verify=False
+        backend=way.backend,
+        switch=way.switch.partition(",")[0],
+        precision=way.precision,
+        min_batch=least,
+        max_batch=most,
+        channels_last=way.switch == CHANNELS_LAST,
+        verify=False,
     )
-    stem = f"{way.backend}-{way.precision}-{way.switch}-{most}"
+    stem = f"{way.backend}-{way.precision}-{way.switch.replace(', ', '-').replace(' ', '-')}-{most}"
     names = [entry.name for entry in pack.tasks]
     plans = {name: folder / f"{stem}{f'-{name}' if way.switch == 'none' else ''}.plan" for name in names}
     if not all(sidecar_path(path).exists() for path in plans.values()):

@@ -6,6 +6,7 @@ addresses, and the launches and copies are enqueued.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,18 @@ class PlacedBank:
         layout: of the buffers that it fills.
     """
 
-    def __init__(self, device: Device, bank: EngineBank, placement: Placement) -> None:
+    def __init__(
+        self, device: Device, bank: EngineBank, placement: Placement, channels_last: Collection[str] = ()
+    ) -> None:
         """Take the memory, which ``device`` gives back; the parts are there when this returns.
+
+        Args:
+            channels_last: the names of filters that the engine reads so.
 
         Raises:
             EnvironmentFault: too little memory.
         """
-        self.layout = layout_of(bank.weights, bank.precision.dtype)
+        self.layout = layout_of(bank.weights, bank.precision.dtype, channels_last)
         ordered = order_by_owner(*flat_bank(self.layout, bank), len(bank.tasks))
         self._tiles = ordered.tiles
         self._values = _put(device, ordered.values, placement.values)

@@ -22,6 +22,7 @@ from packnet_deploy.trt.flavour import AMPERE, FROM_AMPERE_ON, LOSES_GEMM_BIAS, 
 from packnet_deploy.trt.gpu import expect_gpu, find_gpu, gpu_index, make_current
 from packnet_deploy.trt.graph import EngineGraph, engine_graph, layer_names, why_dense, with_picked
 from packnet_deploy.trt.inspection import Layer, picked_by_inspector
+from packnet_deploy.trt.layout import FILTER
 from packnet_deploy.trt.network import Network, Progress
 from packnet_deploy.trt.options import BuildOptions, asks_for_tf32, read_settings
 from packnet_deploy.trt.sidecar import Batch, Gpu, PlanTask, Sidecar, sidecar_path, write_sidecar
@@ -103,6 +104,8 @@ def build_plan(
                 f"weight '{network.unmarked[0]}': {flavour.name} {flavour.version} cannot refit it "
                 f"({len(network.unmarked)} of {len(marked)}); use --switch bind"
             )
+        if options.channels_last:
+            network.expect_channels_last({weight.name for weight in graph.weights if len(weight.shape) == FILTER})
         plan = network.serialise(
             options,
             graph.target.input.shape,

@@ -105,7 +105,8 @@ def dry_run(pack: Pack, options: BuildOptions) -> DryRun:
         UsageError: the pack has no task, or a value does not fit the precision.
         ArtefactError: the pack is damaged, or TensorRT's parser refuses its graph.
     """
-    graph = engine_graph(pack, replace(options, switch="refit", compute_capability=()))
+    asked_for = replace(options, switch="refit", compute_capability=(), batch_profiles=(), channels_last=False)
+    graph = engine_graph(pack, asked_for)
     asked, unmarked = _ask(graph, options.backend)
     eligible = {layer.name for layer in graph.sparsity if _eligible(layer, options)}
     itemsize = graph.bank.precision.dtype.itemsize

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -145,9 +145,10 @@ class Engine:
         self._indices = {entry.name: entry.index for entry in entries}
         self.tasks = tuple(self._classes)
         try:
-            switches = _switches(sidecar, devices, weights, bank)
+            loaded = LoadedEngine(plan, content, sidecar, flavour)
+            switches = _switches(sidecar, devices, weights, bank, loaded.channels_last)
             self._lanes = Lanes([Lane(d, sidecar, s, cuda_graph) for d, s in zip(devices, switches, strict=True)])
-            self._load(content)
+            self._take(loaded)
         except BaseException:
             self.close()
             raise
@@ -295,17 +296,19 @@ class Engine:
         if lane.task == index:
             return
         if self._loaded is None:  # loading it again failed, the last time
-            self._load(read_plan(self._plan, self.sidecar))
+            self._load_again()
         try:
             lane.become(index)
         except BaseException:
             if lane.switch.replaces_weights:  # some of them, perhaps
                 self._unload()
-                self._load(read_plan(self._plan, self.sidecar))
+                self._load_again()
             raise
 
-    def _load(self, content: bytes) -> None:
-        loaded = LoadedEngine(self._plan, content, self.sidecar, self._flavour)
+    def _load_again(self) -> None:
+        self._take(LoadedEngine(self._plan, read_plan(self._plan, self.sidecar), self.sidecar, self._flavour))
+
+    def _take(self, loaded: LoadedEngine) -> None:
         loaded.configure(self._cuda_graph, self._runtime_cache)
         for lane in self._lanes.all:
             lane.device.make_current()
@@ -338,7 +341,9 @@ class Engine:
         self._loaded = None
 
 
-def _switches(sidecar: Sidecar, devices: Sequence[Device], bank: EngineBank | None, where: str) -> list[Switch]:
+def _switches(
+    sidecar: Sidecar, devices: Sequence[Device], bank: EngineBank | None, where: str, channels_last: Collection[str]
+) -> list[Switch]:
     """The sidecar's way to switch, for each lane; their memory taken."""
     if sidecar.switch == "selector":
         return [Select(device, len(sidecar.tasks)) for device in devices]
@@ -347,7 +352,7 @@ def _switches(sidecar: Sidecar, devices: Sequence[Device], bank: EngineBank | No
     placement = place(sizes_of(bank), sidecar.switch, where)
     for device in devices:
         device.load_kernels()
-    placed = PlacedBank(devices[0], bank, placement)
+    placed = PlacedBank(devices[0], bank, placement, channels_last)
     if sidecar.switch == "refit":
         return [Refit(devices[0], bank, placed, sidecar, placement.scratch)]
     return [Bind(device, placed) for device in devices]

@@ -15,6 +15,7 @@ from packnet_deploy.trt.check import check_machine, read_plan
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu, gpu_index
 from packnet_deploy.trt.inspection import Layer, layers_of
+from packnet_deploy.trt.layout import FILTER
 from packnet_deploy.trt.sidecar import Sidecar, read_sidecar
 
 DATA_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}  # of TensorRT
@@ -25,6 +26,7 @@ class LoadedEngine:
 
     Attributes:
         api: TensorRT's Python package.
+        channels_last: the names of the bound filters that it reads so.
     """
 
     def __init__(self, plan: Path, content: bytes, sidecar: Sidecar, flavour: Flavour) -> None:
@@ -41,7 +43,7 @@ class LoadedEngine:
         self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise self.failure("TensorRT cannot load the plan")
-        self._check_tensors(sidecar)
+        self.channels_last = self._check_tensors(sidecar)
         count = self._engine.num_optimization_profiles
         shapes = (self._engine.get_tensor_profile_shape(IMAGES, index) for index in range(count))
         self._profiles = [(int(least[0]), int(most[0])) for least, _, most in shapes]
@@ -125,8 +127,12 @@ class LoadedEngine:
         """Let go of everything; contexts must be gone. Nothing may be running."""
         self._config = self._cache = self._engine = self._runtime = None
 
-    def _check_tensors(self, sidecar: Sidecar) -> None:
-        """The engine reads and writes at the addresses that it is given as far as its own shapes say."""
+    def _check_tensors(self, sidecar: Sidecar) -> frozenset[str]:
+        """The engine reads and writes at the addresses that it is given as far as its own shapes say.
+
+        Returns:
+            The filters that it reads with their channels last.
+        """
         batch = sidecar.batch
         images = batch.most if batch.least == batch.most else -1  # a dimension of one size only is static
         expected: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -149,6 +155,12 @@ class LoadedEngine:
             fits = got[1] == shape or (name == LOGITS and len(got[1]) == 2 and got[1] in {(-1, shape[1]), (images, -1)})
             if got[0] != getattr(self.api.DataType, dtype) or not fits:
                 raise self.failure(f"tensor '{name}': expected {dtype} {shape}, as its sidecar says, got {got}")
+        linear, last = self.api.TensorFormat.LINEAR, self.api.TensorFormat.HWC
+        formats = {name: self._engine.get_tensor_format(name) for name in names}
+        for name, got_format in formats.items():
+            if got_format != linear and (got_format != last or len(expected[name][1]) != FILTER or name == IMAGES):
+                raise self.failure(f"tensor '{name}': expected it to lie in rows or with its channels last")
+        return frozenset(name for name, got_format in formats.items() if got_format == last)
 
 
 def layers_of_plan(plan: Path, device: str = "cuda") -> tuple[Layer, ...]:

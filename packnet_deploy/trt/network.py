@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +72,16 @@ class Network:
             raise ArtefactError(f"the graph: the parser of {flavour.name} {flavour.version} refuses it: {said}")
         unmarked = tuple(name for name in marked if not definition.mark_weights_refittable(name))
         return cls(flavour, logger, builder, definition, unmarked, parser)
+
+    def expect_channels_last(self, weights: Collection[str]) -> None:
+        """Have these of its inputs, filters ``[k, c, h, w]``, lie in memory as ``[k, h, w, c]``, as kernels read them.
+
+        In any other layout TensorRT puts kernels before the convolutions that lay filters out anew at every inference.
+        """
+        inputs = (self.definition.get_input(index) for index in range(self.definition.num_inputs))
+        for tensor in inputs:
+            if tensor.name in weights:
+                tensor.allowed_formats = 1 << int(self.flavour.api.TensorFormat.HWC)
 
     def serialise(
         self,

@@ -95,6 +95,13 @@ class BuildOptions:
         default=(), metadata={"help": "a GPU to build for, such as 8.6 (tensorrt-rtx)  [default: the GPU here, or all]"}
     )
     device: str = field(default="cuda", metadata={"help": "the GPU to build and check on: cuda, the first, or cuda:N"})
+    channels_last: bool = field(
+        default=False,
+        metadata={
+            "help": "With bind: filters lie as kernels read them, and no inference lays them out anew. Python alone "
+            "runs such plans."
+        },
+    )
     hardware_compatible: bool = field(
         default=False, metadata={"help": "Run on every GPU from Ampere on, not on this kind alone; slower (tensorrt)."}
     )
@@ -111,18 +118,9 @@ class BuildOptions:
         for name, values in CHOICES.items():
             if getattr(self, name) not in values:
                 raise UsageError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
-        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
-            raise UsageError(
-                f"batch: expected 1 <= min <= opt <= max, got {self.min_batch}, {self.opt_batch} and {self.max_batch}"
-            )
-        if odd := [size for size in self.batch_profiles if not self.min_batch <= size <= self.max_batch]:
-            raise UsageError(
-                f"batch profile: expected {self.min_batch} to {self.max_batch} images, as the plan takes, got {odd[0]}"
-            )
-        if self.batch_profiles and self.switch == "refit":
-            raise UsageError(
-                "batch profile: TensorRT refits engines of one optimisation profile alone; use --switch bind"
-            )
+        self._expect_batches()
+        if self.channels_last and self.switch != "bind":
+            raise UsageError(f"channels last: TensorRT lays weights out itself with switch {self.switch}; leave it out")
         if self.workspace is not None and self.workspace < 1:
             raise UsageError(f"workspace: expected 1 MiB or more, got {self.workspace}")
         if self.rtol is not None and not 0 <= self.rtol < float("inf"):
@@ -140,6 +138,20 @@ class BuildOptions:
             raise UsageError("hardware compatible: tensorrt-rtx builds for GPUs that are named: --compute-capability")
         if self.compute_capability and self.backend == "tensorrt":
             raise UsageError("compute capability: a tensorrt plan fits the GPU it is built on; use tensorrt-rtx")
+
+    def _expect_batches(self) -> None:
+        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
+            raise UsageError(
+                f"batch: expected 1 <= min <= opt <= max, got {self.min_batch}, {self.opt_batch} and {self.max_batch}"
+            )
+        if odd := [size for size in self.batch_profiles if not self.min_batch <= size <= self.max_batch]:
+            raise UsageError(
+                f"batch profile: expected {self.min_batch} to {self.max_batch} images, as the plan takes, got {odd[0]}"
+            )
+        if self.batch_profiles and self.switch == "refit":
+            raise UsageError(
+                "batch profile: TensorRT refits engines of one optimisation profile alone; use --switch bind"
+            )
 
     def target(self, pack: Pack) -> Target:
         """What the graph that TensorRT is given is made for."""

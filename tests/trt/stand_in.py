@@ -252,6 +252,13 @@ class StandInEngine:
         batch = most if least == most else -1
         return tuple(size if isinstance(size, int) else batch for size in self._tensor(name).shape)
 
+    def get_tensor_format(self, name: str) -> enum.Enum:
+        formats = StandInTensorRT.TensorFormat
+        return formats.HWC if self.trt.channels_last and name != "images" and self._is_filter(name) else formats.LINEAR
+
+    def _is_filter(self, name: str) -> bool:
+        return len(self._tensor(name).shape) == 4
+
     def get_tensor_dtype(self, name: str) -> StandInDataType:
         return OF_ONNX[self._tensor(name).type]
 
@@ -304,7 +311,11 @@ class StandInContext:
                     feeds[node.name] = self.engine.weights[node.name]
                 else:
                     flat = at(addresses[node.name], int(np.prod(node.shape)), TYPES[OF_ONNX[node.type].value])
-                    feeds[node.name] = flat.reshape(node.shape)
+                    k, c, *sides = node.shape if len(node.shape) == 4 else (0, 0)
+                    if sides and trt.channels_last:
+                        feeds[node.name] = np.moveaxis(flat.reshape(k, *sides, c), -1, 1)
+                    else:
+                        feeds[node.name] = flat.reshape(node.shape)
             (logits,) = self.engine.session.run(["logits"], feeds)
             at(addresses["logits"], logits.size, logits.dtype)[:] = logits.reshape(-1)
             if profiler is not None:
@@ -324,6 +335,7 @@ class StandInTensorRT:
     Attributes:
         batch: the fewest and the most images that engines take.
         batch_profiles: numbers of images that have an optimisation profile of their own.
+        channels_last: filters that are inputs are read so.
         classes: how wide engines' logits are; 0 for as wide as the graph's.
         refuses: a weight at which the next refit stops, those before it replaced.
         surplus: a weight that engines take besides those of the graph.
@@ -333,6 +345,7 @@ class StandInTensorRT:
     """
 
     ILogger, IProfiler, DataType, Weights = StandInLogger, StandInProfiler, StandInDataType, StandInWeights
+    TensorFormat = enum.Enum("TensorFormat", "LINEAR HWC")
     TensorLocation = enum.Enum("TensorLocation", "HOST DEVICE")
     LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
     inspection = '{"Layers": []}'
@@ -341,6 +354,7 @@ class StandInTensorRT:
     merged: tuple[frozenset[str], ...] = ()
     batch = (1, 4)
     batch_profiles: tuple[int, ...] = ()
+    channels_last = False
     classes = 0
 
     def __init__(self, device: StandInDevice, switch: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_well_known_networks_are_built(name: str, head: str, tmp_path: Path) -> 
         report = build_plan(pack, tmp_path / "net.plan", options, "second" if switch == "none" else None)
         sizes[switch, precision] = report.sidecar.plan_bytes
     assert sizes["bind", "fp32"] < sizes["none", "fp32"] < sizes["selector", "fp32"]  # no weights; one task's; all
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_filters_that_lie_as_kernels_read_them_are_not_laid_out_anew(tmp_path: Path, precision: str) -> None:
+    """TensorRT-RTX's plans name the kernels that it has written itself: those that move filters are gone."""
+    pack = pack_of(tmp_path / "net.pack", torchvision_network("squeezenet1_1", "classifier.1", 64, narrow=True), TASKS)
+    kernels = {}
+    for channels_last in (False, True):
+        options = BuildOptions(**RTX, switch="bind", precision=precision, compute_capability=("8.6",))
+        report = build_plan(pack, tmp_path / "net.plan", replace(options, channels_last=channels_last))
+        kernels[channels_last] = set(re.findall(rb"__myl_[A-Za-z]+_0x[0-9a-f]+", report.plan.read_bytes()))
+    assert sum(b"Move" in name for name in kernels[False]) > 5
+    assert sum(b"Move" in name for name in kernels[True]) <= 1
+    assert len(kernels[True]) < len(kernels[False]) / 2
+    with pytest.raises(UsageError, match="channels last: TensorRT lays weights out itself with switch selector"):
+        BuildOptions(switch="selector", channels_last=True)
 
 
 def test_a_weight_that_tensorrt_does_not_know_is_named(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:

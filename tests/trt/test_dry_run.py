@@ -83,7 +83,7 @@ def test_a_tensorrt_that_does_not_start_says_why(pack: Pack) -> None:
 
 def test_a_dry_run_needs_no_tensorrt_and_counts_bytes(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: None)
-    found = dry_run(pack, BuildOptions(precision="fp16"))
+    found = dry_run(pack, BuildOptions(precision="fp16", switch="bind", channels_last=True, batch_profiles=(1,)))
     assert (found.asked, {one.marked for one in found.weights}) == ("", {None})
     assert {one.weight.name: one.bytes for one in found.weights}["b.weight"] == 2 * 40 * 8
     bank = engine_graph(pack, BuildOptions(precision="fp16")).bank

@@ -5,16 +5,19 @@ On stand-ins for TensorRT and the GPU (stand_in.py).
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 import pytest
 from stand_in import (
     StandInDevice,
+    StandInEngine,
     StandInTensorRT,
 )
 from stand_in_engines import TASKS, Bench
 from stand_in_plans import write_plan
 
-from packnet_deploy.errors import EnvironmentFault, UsageError
+from packnet_deploy.errors import ArtefactError, EnvironmentFault, UsageError
 from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.sidecar import Batch
 
@@ -30,6 +33,29 @@ def test_every_task_in_any_order(bench: Bench, switch: str, bank: str, precision
             engine.set_task(task)
             assert engine.task == task
             bench.expect(engine, task, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("resident", [1, 2])
+def test_filters_lie_as_the_engine_reads_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, precision: str, resident: int
+) -> None:
+    monkeypatch.setattr(StandInTensorRT, "channels_last", True)
+    with bench.load("bind", precision=precision, resident=resident) as engine:
+        for task in ("three", "one", "two", "one", "three"):
+            engine.set_task(task)
+            bench.expect(engine, task, precision)
+
+
+def test_a_layout_that_nobody_fills_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats = enum.Enum("TensorFormat", "LINEAR HWC CHW32")
+    monkeypatch.setattr(StandInTensorRT, "TensorFormat", formats)
+    for name, odd in (("a.weight", formats.CHW32), ("images", formats.HWC), ("head.bias", formats.HWC)):
+        monkeypatch.setattr(
+            StandInEngine, "get_tensor_format", lambda self, asked, n=name, o=odd: o if asked == n else formats.LINEAR
+        )
+        with pytest.raises(ArtefactError, match=rf"tensor '{name}': expected it to lie in rows or with its channels"):
+            bench.load("bind")
 
 
 def test_the_selector(bench: Bench) -> None:

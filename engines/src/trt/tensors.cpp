@@ -74,6 +74,9 @@ void check_tensors(const std::string& plan, const trt::ICudaEngine& engine, cons
         if (!(got == expected))
             throw Error(plan, "tensor " + in_quotes(name), shown(expected) + ", as its sidecar says", shown(got),
                         kBuildAgain);
+        if (engine.getTensorFormat(name) != trt::TensorFormat::kLINEAR)
+            throw Error(plan, "tensor " + in_quotes(name), "in rows, as this runtime lays weights out",
+                        "another layout in memory", "build the plan without --channels-last, or run it in Python");
         missing.erase(known);
     }
     if (!missing.empty()) {

@@ -11,6 +11,7 @@
 
 namespace nvinfer1 {
 
+enum class TensorFormat : std::int32_t { kLINEAR = 0 };
 enum class DataType : std::int32_t { kFLOAT = 0, kHALF = 1, kINT8 = 2, kINT32 = 3, kBF16 = 7 };
 enum class TensorIOMode : std::int32_t { kNONE = 0, kINPUT = 1, kOUTPUT = 2 };
 enum class TensorLocation : std::int32_t { kDEVICE = 0, kHOST = 1 };
@@ -56,6 +57,7 @@ public:
     virtual char const* getIOTensorName(std::int32_t index) const noexcept = 0;
     virtual TensorIOMode getTensorIOMode(char const* name) const noexcept = 0;
     virtual DataType getTensorDataType(char const* name) const noexcept = 0;
+    virtual TensorFormat getTensorFormat(char const*) const noexcept { return TensorFormat::kLINEAR; }
     virtual Dims getTensorShape(char const* name) const noexcept = 0;
     virtual Dims getProfileShape(char const* name, std::int32_t profile, OptProfileSelector which) const noexcept = 0;
     virtual bool isRefittable() const noexcept = 0;
