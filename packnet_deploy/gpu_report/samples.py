@@ -22,6 +22,7 @@ from packnet_deploy.training.trace import trace_skeleton
 TASKS = ("one", "two", "three")
 RATE = 0.75  # of what a task takes, given back; the paper's
 CLASSES = 100
+LATER = 0.1  # of the first task's values
 CALIBRATION = 8  # images that normalisation statistics are taken from
 
 
@@ -91,7 +92,8 @@ def _half_of_every_group(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _randomise(network: PackedNetwork) -> None:
-    """Give everything that the task may change values as large as those of an untrained network.
+    """Give everything that the task may change values: the first as large as those of an untrained network, later ones
+    a tenth of that, or activations, normalised by the first one's statistics, would leave fp16's range layer by layer.
 
     The head's bias is as large as its logits, so that an engine that loses it shows.
     """
@@ -99,7 +101,8 @@ def _randomise(network: PackedNetwork) -> None:
         for name, weight in _packable(network).items():
             owned = network.state.owners[name] == network.state.task
             fan_in = weight[0].numel()
-            weight[owned] = torch.randn(int(owned.sum())) * (2 / fan_in) ** 0.5
+            size = (2 / fan_in) ** 0.5 * (1 if network.state.task == 1 else LATER)
+            weight[owned] = torch.randn(int(owned.sum())) * size
         head = network.module.get_submodule(network.head)
         assert isinstance(head.bias, nn.Parameter)
         head.bias.normal_()

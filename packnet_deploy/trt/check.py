@@ -119,8 +119,9 @@ def engine_tolerance(sidecar: Sidecar, pack: Pack) -> float:
 
     In fp32 and bf16 tensor cores add up in float32, as ONNX Runtime does, and the precision's own tolerance holds. In
     fp16 TensorRT may add up in fp16 too, which costs each layer as much again; such errors are of either sign, so over
-    a network they grow with the root of its depth. A quarter of that, on top of the precision's own, is a guess that a
-    GPU has yet to confirm (docs/gpu.md). TF32 rounds factors as fp16 does.
+    a network they grow with the root of its depth. A quarter of that comes on top of the precision's own: more than
+    such sums cost where they are simulated (tests/benchmarks/fp16_accumulation.py), which no GPU has confirmed yet.
+    TF32 rounds factors as fp16 does.
     """
     own = PRECISIONS[sidecar.precision].tolerance
     if sidecar.precision == "fp16":

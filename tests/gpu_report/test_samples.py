@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="drawing networks needs PyTorch (extra: train)")
 
+from packnet_deploy.export.api import export_task
+from packnet_deploy.export.options import ExportOptions
 from packnet_deploy.gpu_report.samples import breaking_packs, sample_pack
 from packnet_deploy.runners.verify import verify_pack
 from packnet_deploy.trt.graph import engine_graph
@@ -23,6 +25,15 @@ def test_samples(tmp_path: Path) -> None:
     probe = pack.load_task("three").probe_logits
     assert np.isfinite(probe).all()
     assert 0.01 < np.abs(probe).max() < 1e4
+
+
+@pytest.mark.slow
+def test_the_network_that_engines_are_asked_about_fits_half_precision(tmp_path: Path) -> None:
+    """Every task's activations and logits: or parity in fp16 would fail on any GPU."""
+    pack = sample_pack(tmp_path / "p.pack", "resnet50", 64)
+    assert sample_pack(tmp_path / "p.pack", "resnet50", 64).tasks == pack.tasks  # taken as it is
+    for task in pack.tasks:
+        export_task(pack, task.name, tmp_path / f"{task.name}.onnx", ExportOptions(precision="fp16"))
 
 
 @pytest.mark.slow
