@@ -20,6 +20,8 @@ struct Run {
     Span span;                         // of the layout
     std::size_t at;                    // where the first lies in the scratch buffer, in weights
     bool banked;
+
+    std::size_t end() const noexcept { return at + span.size(); }  // behind it in the scratch buffer
 };
 
 using Group = std::vector<Run>;
@@ -42,7 +44,7 @@ std::vector<Cluster> clusters_of(const std::vector<std::vector<std::size_t>>& co
 std::vector<Group> groups_of(const std::vector<SwitchedWeight>& weights, const Layout& layout,
                              const std::vector<Cluster>& clusters, std::size_t capacity);
 
-/// How many weights a scratch buffer must hold at least.
+/// How many weights a buffer must hold that takes every group.
 std::size_t largest_group(const std::vector<SwitchedWeight>& weights, const std::vector<Cluster>& clusters);
 
 }  // namespace packnet::detail

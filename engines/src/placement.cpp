@@ -21,8 +21,8 @@ Sizes sizes_of(const EngineWeights& weights) {
 
 Placement place(const Sizes& sizes, Switch mode, bool on_device) noexcept {
     const std::size_t tenth = sizes.model() / 10;
-    const std::size_t scratch = mode == Switch::refit ? std::max(sizes.largest, tenth) : 0;
-    if (on_device) return {true, true, true, scratch};
+    if (on_device) return {true, true, true, mode == Switch::refit ? std::max(sizes.largest, tenth) : 0};
+    const std::size_t scratch = mode == Switch::refit ? tenth : 0;
     const std::size_t taken = scratch + sizes.counts;
     std::size_t left = 2 * tenth > taken ? 2 * tenth - taken : 0;
     const bool own = sizes.own <= std::min(tenth, left);

@@ -3,7 +3,8 @@
 // its sidecar must. One line of JSON for each pack:
 //
 //     {"bank": {"values": SHA-256 of the ordered bank's array, "masks": ..., "before": ...},
-//      "host": {"gpu_bytes": all that was allocated,
+//      "host": {"refit": {"values": whether they lie on the GPU, "positions": ..., "own": ..., "scratch": bytes},
+//               "gpu_bytes": all that was allocated for bind,
 //               "switches": [{"from": 0, "to": 1, "launches": 1, "weights": written, "values": bytes read, "positions":
 //                             bytes read, "copied": bytes,
 //                             "tensors": {"conv1.weight": SHA-256 of the typed values in C order, ...}}, ...]},
@@ -49,16 +50,22 @@ std::string switched(PlacedBank& bank, const std::vector<SwitchedWeight>& weight
     const StubCounts before = stub_counts();
     buffer.enqueue(bank, target, stream);
     stream.wait();
-    const StubCounts after = stub_counts();
-    const auto more = [&](std::size_t StubCounts::* what) { return std::to_string(after.*what - before.*what); };
+    const StubCounts counts = stub_counts() - before;
     return object_of({{"from", std::to_string(source)},
                       {"to", std::to_string(target)},
-                      {"launches", more(&StubCounts::switches)},
-                      {"weights", more(&StubCounts::written)},
-                      {"values", more(&StubCounts::values)},
-                      {"positions", more(&StubCounts::positions)},
-                      {"copied", more(&StubCounts::copied)},
+                      {"launches", std::to_string(counts.switches)},
+                      {"weights", std::to_string(counts.written)},
+                      {"values", std::to_string(counts.values)},
+                      {"positions", std::to_string(counts.positions)},
+                      {"copied", std::to_string(counts.copied)},
                       {"tensors", tensors_in(buffer, weights, stream)}});
+}
+
+std::string placement_of(const Placement& placement) {
+    return object_of({{"values", json_of(placement.values)},
+                      {"positions", json_of(placement.positions)},
+                      {"own", json_of(placement.own)},
+                      {"scratch", std::to_string(placement.scratch)}});
 }
 
 std::string placed(const EngineWeights& made, bool on_device) {
@@ -72,7 +79,9 @@ std::string placed(const EngineWeights& made, bool on_device) {
             switches += (switches.empty() ? "" : ", ") + switched(*bank, made.weights, source, target);
         }
     }
-    return object_of({{"gpu_bytes", std::to_string(taken)}, {"switches", '[' + switches + ']'}});
+    return object_of({{"refit", placement_of(place(sizes_of(made), packnet::Switch::refit, on_device))},
+                      {"gpu_bytes", std::to_string(taken)},
+                      {"switches", '[' + switches + ']'}});
 }
 
 std::string read(const packnet::Sidecar& plan, const char* path) {

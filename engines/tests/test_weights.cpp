@@ -94,7 +94,7 @@ TEST(with_the_bank_on_the_host_it_is_at_most_a_fifth_more_than_a_model) {
         Sizes sizes{};
         sizes.fixed = random() % 1000;
         sizes.changing = 9000;
-        sizes.largest = random() % 1000;
+        sizes.largest = random() % 9000;
         sizes.positions = random() % 2000;
         sizes.counts = random() % 10;
         sizes.own = random() % 2000;
@@ -105,6 +105,7 @@ TEST(with_the_bank_on_the_host_it_is_at_most_a_fifth_more_than_a_model) {
             CHECK(more * 5 <= sizes.model());
             CHECK(!placement.values);
         }
+        CHECK(place(sizes, Switch::refit, true).scratch >= sizes.largest);
         CHECK(place(sizes, Switch::bind, true).values && place(sizes, Switch::bind, true).own);
     }
 }

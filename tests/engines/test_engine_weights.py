@@ -47,6 +47,7 @@ def expect_pythons(answer: dict[str, Any], bank: EngineBank) -> None:
     for where in ("host", "device"):
         sizes = sizes_of(bank)
         parts = gpu_bytes(sizes, "bind", place(sizes, "bind", where))
+        assert answer[where]["refit"] == dataclasses.asdict(place(sizes, "refit", where))
         assert answer[where]["gpu_bytes"] == sum(parts.values()) - parts["in the plan"] - parts["buffers"]
         for switch in answer[where]["switches"]:
             cost = traffic(ordered, switch["from"], switch["to"])

@@ -60,6 +60,13 @@ inline cudaError_t allocate_mapped(void** data, std::size_t bytes) {
 using DeviceMemory = CudaMemory<cudaMalloc, cudaFree>;           // on the GPU
 using PinnedMemory = CudaMemory<allocate_mapped, cudaFreeHost>;  // page-locked, on the host, where kernels read it
 
+/// Where kernels read and write page-locked memory; on some machines the host has it at another address.
+inline std::byte* address_on_gpu(const PinnedMemory& memory) {
+    void* address = nullptr;
+    check_cuda(cudaHostGetDevicePointer(&address, memory.as<void>(), 0), "the GPU's address of page-locked memory");
+    return static_cast<std::byte*>(address);
+}
+
 /// A point in a stream that others wait for. One that was never recorded has been reached.
 class Event {
 public:

@@ -81,9 +81,7 @@ PlacedBytes::PlacedBytes(const void* from, std::size_t bytes, bool on_gpu, const
         return;
     }
     std::memcpy(here_.as<void>(), from, bytes);
-    void* address = nullptr;
-    check_cuda(cudaHostGetDevicePointer(&address, here_.as<void>(), 0), "the GPU's address of the weight bank");
-    address_ = address;
+    address_ = address_on_gpu(here_);
 }
 
 PlacedBank::PlacedBank(const Layout& layout, const std::vector<std::byte>& own, bool own_on_gpu, const Stream& stream)

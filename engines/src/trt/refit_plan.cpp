@@ -39,8 +39,9 @@ RefitPlan::RefitPlan(const PlanFile& file, const PlanOptions& options, EngineWei
     std::vector<std::vector<std::size_t>> companions;
     for (std::size_t i = 0; i < sidecar_.weights.size(); ++i) companions.push_back(companions_of(i));
     clusters_ = clusters_of(companions);
-    capacity_ = std::max(placement.scratch / item, largest_group(sidecar_.weights, clusters_));
-    if (capacity_ * item > placement.scratch) scratch_ = DeviceMemory(capacity_ * item, "memory to refit from");
+    capacity_ = placement.scratch / item;
+    const std::size_t needed = largest_group(sidecar_.weights, clusters_);
+    if (needed > capacity_) large_ = PinnedMemory(needed * item, "page-locked memory to refit from");
 }
 
 void RefitPlan::fill(int place, int task) {
@@ -49,7 +50,7 @@ void RefitPlan::fill(int place, int task) {
     const bool is_first = task_ == 0;
     for (const Group& group : groups_of(sidecar_.weights, bank_->layout(), changed_by(task), capacity_)) {
         task_ = 0;
-        enqueue_group(group, task);
+        refit_group(group, task);
         ++version_;
     }
     stream_.wait();
@@ -88,7 +89,7 @@ void RefitPlan::check_prototype(const SwitchedWeight& weight) const {
 /// What TensorRT misses when it is given this weight alone.
 std::vector<std::size_t> RefitPlan::companions_of(std::size_t number) {
     check_prototype(sidecar_.weights[number]);
-    set(number, scratch_.as<std::byte>());
+    set(number, scratch_.as<std::byte>(), trt::TensorLocation::kDEVICE);
     std::vector<std::size_t> companions;
     for (const std::string& name : missing()) {
         const auto of_it = [&](const SwitchedWeight& weight) { return weight.name == name; };
@@ -118,17 +119,36 @@ std::vector<Cluster> RefitPlan::changed_by(int task) const {
     return changed;
 }
 
-void RefitPlan::enqueue_group(const Group& group, int task) {
-    const Layout& layout = bank_->layout();
+void RefitPlan::refit_group(const Group& group, int task) {
+    if (group.back().end() <= capacity_) {
+        fill_buffer(group, task, scratch_.as<std::byte>());
+        give(group, scratch_.as<std::byte>(), trt::TensorLocation::kDEVICE);
+        return;
+    }
+    fill_buffer(group, task, address_on_gpu(large_));
+    stream_.wait();  // TensorRT may read host memory as soon as it is called
+    give(group, large_.as<std::byte>(), trt::TensorLocation::kHOST);
+    stream_.wait();  // or late, and the next group comes to the same place
+}
+
+void RefitPlan::fill_buffer(const Group& group, int task, std::byte* buffer) {
+    const std::size_t item = bank_->layout().item;
     for (const Run& run : group) {
-        std::byte* const out = scratch_.as<std::byte>() + run.at * layout.item;
+        std::byte* const out = buffer + run.at * item;
         if (run.banked) {
-            stream_.clear(out, run.span.size() * layout.item);
+            stream_.clear(out, run.span.size() * item);
             bank_->enqueue_banked(out, run.span, 0, task, stream_);
         } else {
             bank_->enqueue_own(out, run.span, task, stream_);
         }
-        for (std::size_t i : run.weights) set(i, out + (layout.starts[i] - run.span.first) * layout.item);
+    }
+}
+
+void RefitPlan::give(const Group& group, const std::byte* buffer, trt::TensorLocation location) {
+    const Layout& layout = bank_->layout();
+    for (const Run& run : group) {
+        for (std::size_t i : run.weights)
+            set(i, buffer + (run.at + layout.starts[i] - run.span.first) * layout.item, location);
     }
     if (const std::vector<std::string> names = missing(); !names.empty())
         throw Error(name_, "weights that the engine still misses", "none", in_quotes(names.front()), kBuildAgain);
@@ -138,11 +158,10 @@ void RefitPlan::enqueue_group(const Group& group, int task) {
     }
 }
 
-void RefitPlan::set(std::size_t number, std::byte* address) {
+void RefitPlan::set(std::size_t number, const std::byte* address, trt::TensorLocation location) {
     const SwitchedWeight& weight = sidecar_.weights[number];
     const trt::Weights given{type_of(weight.dtype), address, static_cast<std::int64_t>(weight.size)};
-    log_.check(refitter_->setNamedWeights(weight.name.c_str(), given, trt::TensorLocation::kDEVICE), name_,
-               "giving a weight");
+    log_.check(refitter_->setNamedWeights(weight.name.c_str(), given, location), name_, "giving a weight");
 }
 
 void RefitPlan::unset(std::size_t number) {

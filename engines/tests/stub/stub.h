@@ -22,13 +22,16 @@ int stub_live();
 
 /// What happened since the program began: how often, and bytes.
 struct StubCounts {
-    std::size_t launches, graph_launches, contexts, deserialised;  // inferences, ...
-    std::size_t refits, refitted, unvalidated;                     // weights; without a look at their values
-    std::size_t copies, copied;                                    // bytes
-    std::size_t switches;                                          // launches of kernels that switch weights
+    std::size_t launches, graph_launches, contexts, deserialised;   // inferences, ...
+    std::size_t refits, refitted, refitted_from_host, unvalidated;  // weights; without a look at their values
+    std::size_t copies, copied;                                     // bytes
+    std::size_t switches;                                           // launches of kernels that switch weights
     std::size_t written, values, positions;  // weights that these wrote; bytes of values, masks and counts they read
 };
 StubCounts stub_counts();
+
+/// What happened between the two.
+StubCounts operator-(StubCounts after, const StubCounts& before);
 
 /// Bytes of the GPU's memory that are taken now, those of TensorRT's weights too.
 std::size_t stub_device_bytes();

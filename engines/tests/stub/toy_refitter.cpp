@@ -12,6 +12,12 @@ namespace {
 
 using namespace nvinfer1;
 
+/// A weight, and whose memory it lies in.
+struct Given {
+    const void* values;
+    TensorLocation location;
+};
+
 class Refitter : public IRefitter {
 public:
     explicit Refitter(std::shared_ptr<ToyCore> core) : core_(std::move(core)) { stub_alive(1); }
@@ -43,10 +49,9 @@ public:
         return {DataType::kFLOAT, nullptr, -1};
     }
     bool setNamedWeights(const char* name, Weights weights, TensorLocation location) noexcept override {
-        if (location != TensorLocation::kDEVICE || weights.count != getWeightsPrototype(name).count) {
+        if (weights.count != getWeightsPrototype(name).count)
             return toy_refuse("IRefitter::setNamedWeights: other weights are expected");
-        }
-        given_[name] = weights.values;
+        given_[name] = {weights.values, location};
         return true;
     }
     bool unsetNamedWeights(const char* name) noexcept override { return given_.erase(name) == 1; }
@@ -58,14 +63,25 @@ public:
         const bool fails = stub_fails("refit");
         stub_count(&StubCounts::refits);
         stub_count(&StubCounts::refitted, given_.size());
+        for (const auto& [name, given] : given_)
+            stub_count(&StubCounts::refitted_from_host, given.location == TensorLocation::kHOST);
         ++core_->version;
-        const auto work = [core = core_, given = given_, fails] {
+        std::map<std::string, std::vector<std::byte>> read;  // of the host's memory, right now
+        for (const auto& [name, given] : given_) {
+            const auto* const values = static_cast<const std::byte*>(given.values);
+            if (given.location == TensorLocation::kHOST)
+                read[name].assign(values, values + core_->refitted.at(name).size());
+        }
+        const auto work = [core = core_, given = given_, read = std::move(read), fails] {
             bool is_first = true;
-            for (const auto& [name, address] : given) {
+            for (const auto& [name, from] : given) {
                 if (fails && !is_first) break;  // half way
                 is_first = false;
                 std::vector<std::byte>& values = core->refitted[name];
-                std::memcpy(values.data(), stub_resolve(address, values.size()), values.size());
+                const auto here = read.find(name);
+                const std::byte* const source =
+                    here == read.end() ? stub_resolve(from.values, values.size()) : here->second.data();
+                std::memcpy(values.data(), source, values.size());
             }
         };
         const bool enqueued = stub_enqueue(stream, work) == cudaSuccess;
@@ -74,7 +90,7 @@ public:
 
 private:
     const std::shared_ptr<ToyCore> core_;
-    std::map<std::string, const void*> given_;
+    std::map<std::string, Given> given_;
 };
 
 }  // namespace

@@ -55,6 +55,17 @@ StubCounts stub_counts() {
     return stub_world().counts;
 }
 
+StubCounts operator-(StubCounts after, const StubCounts& before) {
+    using Counts = StubCounts;
+    for (const auto what :
+         {&Counts::launches, &Counts::graph_launches, &Counts::contexts, &Counts::deserialised, &Counts::refits,
+          &Counts::refitted, &Counts::refitted_from_host, &Counts::unvalidated, &Counts::copies, &Counts::copied,
+          &Counts::switches, &Counts::written, &Counts::values, &Counts::positions}) {
+        after.*what -= before.*what;
+    }
+    return after;
+}
+
 void stub_count(std::size_t StubCounts::* what, std::size_t more) {
     const std::lock_guard<std::mutex> lock(stub_world().mutex);
     stub_world().counts.*what += more;
