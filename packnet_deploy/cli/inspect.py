@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from packnet_deploy.trt.inspection import Layer
 
+POINT = 0.01  # shares that differ by less are shown as one
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
@@ -139,17 +141,21 @@ def _print_pack(screen: Console, about: dict[str, Any], every_layer: bool) -> No
 
 def _alike(layers: list[dict[str, Any]], apart: bool) -> list[tuple[str, list[dict[str, Any]]]]:
     """Neighbouring layers of the same pattern and, to a point, the same shares; each by itself where ``apart``."""
-    from itertools import groupby
-
-    def look(layer: dict[str, Any]) -> tuple[Any, ...]:
-        shares = (round(100 * count / layer["room"]) for count in (*layer["owned"], layer["free"]))
-        return (layer["name"],) if apart else (layer["pattern"], *shares)
-
-    groups = [list(group) for _, group in groupby(layers, look)]
+    groups: list[list[dict[str, Any]]] = []
+    for layer in layers:
+        if groups and not apart and _look_alike(groups[-1][0], layer):
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
     return [
         (group[0]["name"] if len(group) == 1 else f"{group[0]['name']} … {group[-1]['name']} ({len(group)})", group)
         for group in groups
     ]
+
+
+def _look_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    shares = zip(*([count / layer["room"] for count in layer["owned"]] for layer in (one, other)), strict=True)
+    return one["pattern"] == other["pattern"] and all(abs(a - b) <= POINT for a, b in shares)
 
 
 def _print_inputs(screen: Console, about: dict[str, Any]) -> None:

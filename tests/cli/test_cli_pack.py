@@ -344,9 +344,9 @@ def test_layers_of_the_same_shares_stand_together() -> None:
     from packnet_deploy.cli import inspect
 
     def layer(name: str, owned: int) -> dict[str, object]:
-        return {"name": name, "pattern": None, "size": 100, "room": 100, "owned": [owned], "free": 100 - owned}
+        return {"name": name, "pattern": None, "size": 1000, "room": 1000, "owned": [owned], "free": 1000 - owned}
 
-    layers = [layer("a", 25), layer("b", 25), layer("c", 40), layer("d", 25)]
+    layers = [layer("a", 254), layer("b", 256), layer("c", 400), layer("d", 254)]  # a and b round to 25 and 26 %
     assert [(name, len(group)) for name, group in inspect._alike(layers, apart=False)] == [
         ("a … b (2)", 2),
         ("c", 1),
