@@ -165,7 +165,7 @@ def _print_inputs(screen: Console, about: dict[str, Any]) -> None:
         ways.setdefault(_way(task["input"]), []).append(task["name"])
     for way, names in ways.items():
         of = f" of {', '.join(names)}" if len(ways) > 1 else ""
-        screen.print(f"images{of}: {way}", soft_wrap=True)
+        screen.print(f"images{of}: {way}", soft_wrap=not screen.is_terminal)
 
 
 def _way(spec: dict[str, Any]) -> str:
@@ -199,7 +199,7 @@ def _print_delta(screen: Console, about: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     way = "as the pack says" if about["input"] is None else _way(about["input"])
-    screen.print(f"{'images':<12} {way}", soft_wrap=True)
+    screen.print(f"{'images':<12} {way}", soft_wrap=not screen.is_terminal)
     for key in ("sha256", "parent", "graph_sha256"):
         screen.print(f"{key:<12} {about[key] or 'none'}", soft_wrap=True)
 

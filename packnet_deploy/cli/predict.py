@@ -127,8 +127,7 @@ def _print_table(answers: list[Answer], several: bool) -> list[Answer]:
     from packnet_deploy.cli.show import percent, table
 
     columns = {"image": len(answers) > 1, "task": several, "class": True}
-    title = answers[0].image if len(answers) == 1 else ""
-    shown = table(title, tuple(name for name, wanted in columns.items() if wanted), ("probability",))
+    shown = table("", tuple(name for name, wanted in columns.items() if wanted), ("probability",))
     for answer in answers:
         image = answer.image
         for prediction in answer.predictions:
@@ -138,7 +137,10 @@ def _print_table(answers: list[Answer], several: bool) -> list[Answer]:
                 shown.add_row(*(text for text, wanted in row if wanted), percent(guess.probability))
                 image = task = ""
     if shown.row_count:
-        console().print(shown)
+        screen = console()
+        if len(answers) == 1:  # not as the table's title, which is broken where the table ends
+            screen.print(answers[0].image, style="bold", soft_wrap=True)
+        screen.print(shown)
     return [answer for answer in answers if answer.fault is not None]
 
 
