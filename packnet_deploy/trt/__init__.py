@@ -18,9 +18,8 @@ From a plan to logits:
 
     check.py       everything that is checked of a plan, before it runs and after a build
     loader.py      its bytes made into an engine
-    lane.py        one request at a time through it: stream, context, memory, the task it is at
+    lane.py        one request at a time through it: stream, context, memory, the task it is at; who takes which
     tensors.py     images and logits of other libraries, where they lie
-    lanes.py       which request takes which lane
     switch.py      the ways of becoming another task
     refit.py       the one in which TensorRT is given weights
     groups.py      what it is given in one go

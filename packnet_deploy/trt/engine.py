@@ -28,8 +28,7 @@ from packnet_deploy.trt.device import Device
 from packnet_deploy.trt.flavour import Flavour, load_flavour
 from packnet_deploy.trt.gpu import expect_gpu, gpu_index
 from packnet_deploy.trt.inspection import Layer, with_times
-from packnet_deploy.trt.lane import Lane
-from packnet_deploy.trt.lanes import Lanes
+from packnet_deploy.trt.lane import Lane, Lanes
 from packnet_deploy.trt.loader import LoadedEngine
 from packnet_deploy.trt.placement import place, sizes_of
 from packnet_deploy.trt.refit import Refit
