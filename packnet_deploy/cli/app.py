@@ -71,6 +71,12 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Terminated:  # which click, one level up, would take for Ctrl-C
+            return _terminated()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -112,7 +118,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except Terminated:
-        return _fail("terminated; nothing half-written was left behind", TERMINATED)
+        return _terminated()
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; nothing half-written was left behind", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as after `| head`: it has seen what it wanted
@@ -144,6 +150,10 @@ def _described(error: Exception) -> tuple[str, int]:
         what = f"{error.filename}: no room for it" if error.filename else "no room for what was to be written"
         return f"{what}: {error.strerror}, {left}; free some, or write elsewhere", EnvironmentFault.exit_code
     return f"{error.filename or 'a file'}: {error.strerror or error}", EnvironmentFault.exit_code
+
+
+def _terminated() -> int:
+    return _fail("terminated; nothing half-written was left behind", TERMINATED)
 
 
 def _verbose(arguments: list[str]) -> bool:

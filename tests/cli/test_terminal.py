@@ -126,6 +126,7 @@ def test_nothing_commands_the_terminal(golden: Path, tmp_path: Path) -> None:
         ["delta", "extract", "--task", EVIL, *here, "-o", str(tmp_path / EVIL / "x")],
         ["demo", EVIL],
         ["doctor", EVIL],
+        ["gpu-report", EVIL, EVIL],
         ["delta", "apply", str(delta), *here],
         ["bench", str(file)],
         ["report", str(tmp_path / EVIL)],
