@@ -7,8 +7,10 @@ DEMO_DIR ?= packnet-demo
 JOBS ?= 2
 
 MUTATIONS ?= 20000
+KILLS ?= 300
+DISKS ?= 60
 
-.PHONY: help demo test test-aarch64 lint unit fuzz docs package benchmarks clean
+.PHONY: help demo test test-aarch64 lint unit fuzz test-faults docs package benchmarks clean
 
 help:
 	@echo "make demo          install, then train, verify, export and measure the quickstart"
@@ -17,7 +19,8 @@ help:
 	@echo "make lint          ruff, mypy and the import rules"
 	@echo "make docs          the documentation as a site, in site/; a broken link fails"
 	@echo "make package       sdist and wheel, in dist/, checked"
-	@echo "make fuzz          hold the C++ readers against Python's on MUTATIONS=20000 damaged files of each format"
+	@echo "make fuzz          MUTATIONS=20000 damaged files of each format: C++ against Python, graphs, checkpoints"
+	@echo "make test-faults   every command that writes, killed KILLS=300 times and on DISKS=60 full disks, with a table"
 	@echo "make benchmarks    the figures of docs/benchmarks.md, measured here"
 	@echo "make clean         remove the environment and everything made"
 
@@ -48,7 +51,10 @@ package: $(VENV)/docs.installed
 	$(BIN)/twine check --strict dist/*
 
 fuzz: $(VENV)/dev.installed
-	PACKNET_MUTATIONS=$(MUTATIONS) OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_cpp_conformance.py
+	PACKNET_MUTATIONS=$(MUTATIONS) OMP_NUM_THREADS=1 $(BIN)/pytest tests/engines/test_cpp_conformance.py tests/runners/test_graph_fuzz.py
+
+test-faults: $(VENV)/dev.installed
+	PACKNET_KILLS=$(KILLS) PACKNET_DISKS=$(DISKS) OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults
 
 benchmarks: $(VENV)/dev.installed
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -22,23 +22,17 @@ TEMP_PREFIX = ".tmp-"
 def replacing(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write; when the block ends well it takes the place of ``path`` and its mode, else it is gone.
 
-    Its name cannot be told and it must be new, so nothing that was planted is written through.
+    Its name cannot be told and it must be new, so nothing that was planted is written through. Those that killed
+    processes have left for this ``path`` go first: each is locked for as long as its process lives.
 
     Args:
         inside: from this folder on, no part of the way to ``path`` may be a link (``reading.directory_of``).
     """
-    temp = path.with_name(_temporary_name(path))
     with directory_of(path, inside) as directory:
-        made = False
-
-        def create(name: str, flags: int) -> int:
-            nonlocal made
-            handle = os.open(temp.name, flags | os.O_EXCL, 0o666, dir_fd=directory)
-            made = True
-            return handle
-
+        _sweep_files(path.name, directory)
+        temp, handle = _new_and_locked(path, directory)
         try:
-            with open(temp, "wb", opener=create) as file:
+            with open(temp, "wb", opener=lambda *_: handle) as file:
                 if (mode := _mode_of(path.name, directory)) is not None:
                     os.fchmod(file.fileno(), mode)
                 with naming(path):
@@ -47,9 +41,8 @@ def replacing(path: Path, inside: Path | None = None) -> Iterator[BinaryIO]:
                     os.fsync(file.fileno())
             os.replace(temp.name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
-            if made:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temp.name, dir_fd=directory)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temp.name, dir_fd=directory)
             raise
         os.fsync(directory)
 
@@ -91,9 +84,8 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Those that killed processes have left for this target go first. Each is locked for as long as its process lives, so
     one that can be locked is nobody's.
     """
-    own = re.compile(re.escape(f"{TEMP_PREFIX}{target.name}-") + r"[0-9a-f]{16}")
     for leftover in target.parent.iterdir():
-        if own.fullmatch(leftover.name):
+        if _is_temporary_of(target.name, leftover.name):
             _sweep(leftover)
     with contextlib.ExitStack() as held:
         folder = _made_and_locked(target, held)
@@ -118,6 +110,46 @@ def _sweep(leftover: Path) -> None:
         if not leftover.is_symlink():
             with locked(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _new_and_locked(path: Path, directory: int) -> tuple[Path, int]:
+    while True:
+        temp = path.with_name(_temporary_name(path))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        handle = os.open(temp.name, flags, 0o666, dir_fd=directory)
+        _lock(handle, wait=True)
+        if os.fstat(handle).st_nlink:
+            return temp, handle
+        os.close(handle)  # another took it for a leftover before it was locked
+
+
+def _sweep_files(name: str, directory: int) -> None:
+    for leftover in os.listdir(directory):
+        if _is_temporary_of(name, leftover):
+            with contextlib.suppress(OSError):  # a link, or swept by another
+                handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+                try:
+                    if _lock(handle):
+                        os.unlink(leftover, dir_fd=directory)
+                finally:
+                    os.close(handle)
+
+
+def _lock(handle: int, wait: bool = False) -> bool:
+    """Whether the lock is ours now; the kernel drops it with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # another's, or a file system without locks
+        return False
+    return True
+
+
+def _is_temporary_of(target: str, name: str) -> bool:
+    return re.fullmatch(re.escape(f"{TEMP_PREFIX}{target}-") + r"[0-9a-f]{16}", name) is not None
 
 
 def _temporary_name(path: Path) -> str:

@@ -129,12 +129,31 @@ def test_folders_of_killed_processes_are_swept_and_those_of_living_ones_are_not(
     assert sorted(tmp_path.iterdir()) == [other]
 
 
+def test_files_of_killed_processes_are_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    target = tmp_path / "birds.safetensors"
+    dead, other = (tmp_path / f".tmp-{name}-0123456789abcdef" for name in (target.name, "other"))
+    for leftover in (dead, other):
+        leftover.write_bytes(b"half")
+    with replacing(target) as living:
+        assert not dead.exists()
+        with replacing(target) as second:
+            second.write(b"second")
+        assert Path(living.name).exists()
+        assert target.read_bytes() == b"second"
+        living.write(b"first")
+    assert target.read_bytes() == b"first"
+    assert sorted(tmp_path.iterdir()) == sorted([target, other])
+
+
 def test_a_swept_link_does_not_lead_anywhere(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("")
     (tmp_path / ".tmp-model.onnx-0123456789abcdef").symlink_to(outside)
     with staging_folder(tmp_path / "model.onnx"):
+        pass
+    (tmp_path / ".tmp-file-0123456789abcdef").symlink_to(outside / "precious")
+    with replacing(tmp_path / "file"):
         pass
     assert (outside / "precious").exists()
 
