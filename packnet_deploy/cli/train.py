@@ -115,7 +115,10 @@ def train_all(tasks: Sequence[TrainOptions], screen: Console, resume: bool = Fal
     screen.quiet = _is_silent()
     path = path_to_grow(tasks[0].pack)
     names, what = ", ".join(task.task for task in tasks), "adding to" if path.exists() else "making"
-    screen.print(f"{what} {path}: {names}; loading PyTorch, images and network takes some seconds", soft_wrap=True)
+    chosen = " (the only pack here)" if tasks[0].pack is None and path.exists() else ""
+    screen.print(
+        f"{what} {path}{chosen}: {names}; loading PyTorch, images and network takes some seconds", soft_wrap=True
+    )
     from packnet_deploy.cli.trained import print_trained, trained_tasks
     from packnet_deploy.training.run import train_tasks
     from packnet_deploy.training.start import with_network_first

@@ -42,6 +42,7 @@ def test_two_tasks_one_after_the_other(packnet: Packnet, folder: Path) -> None:
     before = delta.read_bytes()
     second = packnet("train", "--task", "two", "--data", "../b", "--value-dtype", "bfloat16", *SMALL)  # as a loop would
     assert second.code == 0, second.err
+    assert second.out.startswith("adding to packnet.pack (the only pack here): two;")
     assert delta.read_bytes() == before
     row = next(line.split() for line in second.out.splitlines() if line.strip().startswith("one "))
     assert row[-1] == "0", "the older task has not moved"
