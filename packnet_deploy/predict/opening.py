@@ -59,11 +59,20 @@ def load(
         return run_by(opened, tuple(names), device, threads)
     if engine == TORCH:
         raise UsageError(f"engine: only a pack runs in PyTorch, got {path}; leave it out")
-    if path.is_dir() or path.suffix == ".onnx":
+    if not _is_plan(path, pack):
         return _of_exports(path, tasks, device, threads)
     if pack is None:
         raise UsageError(f"{path}: a plan runs with the pack it was built from; say which one: pack=")
     return _of_plan(path, Path(pack), f"cuda:{device_of(device)[1]}")
+
+
+def _is_plan(path: Path, pack: str | os.PathLike[str] | None) -> bool:
+    """Whether it is a plan, as far as its name and what lies beside it tell; else it is ONNX, or a folder of that."""
+    from packnet_deploy.trt.sidecar import sidecar_path
+
+    if path.is_dir() or path.suffix == ".onnx":
+        return False
+    return pack is not None or path.suffix == ".plan" or sidecar_path(path).is_file()
 
 
 def _of_pack(pack: Pack, tasks: tuple[str, ...], device: str, threads: int | None) -> Predictor:

@@ -231,6 +231,15 @@ def test_refusals(golden: Path, photos: list[Path], tmp_path: Path) -> None:
         packnet_deploy.load(golden, engine="torch")
 
 
+def test_an_export_is_known_by_what_it_is_not_by_its_suffix(golden: Path, photos: list[Path], tmp_path: Path) -> None:
+    export_task(Pack.open(golden), "birds", tmp_path / "birds.model")
+    with packnet_deploy.load(tmp_path / "birds.model") as birds:
+        assert_same(birds.predict(photos[0], "birds"), expected(Pack.open(golden), photos[0], "birds"))
+    (tmp_path / "birds.plan").write_bytes(b"ftrt")
+    with pytest.raises(UsageError, match="a plan runs with the pack it was built from"):
+        packnet_deploy.load(tmp_path / "birds.plan")
+
+
 def test_a_foreign_model_says_what_it_lacks(golden: Path, photos: list[Path], tmp_path: Path) -> None:
     import onnx
 
