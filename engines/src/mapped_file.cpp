@@ -16,7 +16,8 @@ namespace packnet::detail {
 namespace {
 
 [[noreturn]] void fail_to_read(const std::string& name, int error) {
-    throw Error(name, std::string("cannot be read (") + std::strerror(error) + ")", {}, {}, "check its permissions");
+    throw EnvironmentFault(name, std::string("cannot be read (") + std::strerror(error) + ")", {}, {},
+                           "check its permissions");
 }
 
 /// A file descriptor that closes itself.
@@ -37,9 +38,11 @@ struct Descriptor {
 constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // without the last, opening a pipe would wait for its writer
 
 /// Throw what a failed opening means, unless it did not fail.
+/// @param Missing  what it is if there is no such file: the machine's fault, or that of the pack that lacks it.
+template <typename Missing>
 void expect_open(int file, const std::string& name, const char* missing) {
     if (file >= 0) return;
-    if (errno == ENOENT || errno == ENOTDIR) throw Error(name, missing);
+    if (errno == ENOENT || errno == ENOTDIR) throw Missing(name, missing);
     fail_to_read(name, errno);
 }
 
@@ -53,7 +56,7 @@ bool is_link(int folder, const std::filesystem::path& part) {
 
 MappedFile::MappedFile(const std::filesystem::path& path, const char* missing) : name_(path.string()) {
     const Descriptor file(::open(path.c_str(), kFlags));
-    expect_open(file.number, name_, missing);
+    expect_open<EnvironmentFault>(file.number, name_, missing);
     map(file.number);
 }
 
@@ -61,7 +64,9 @@ MappedFile::MappedFile(const std::filesystem::path& pack, const std::filesystem:
     : name_((pack / path).string()) {
     std::filesystem::path so_far = pack;
     Descriptor inner(::open(pack.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
-    expect_open(inner.number, name_, missing);
+    if (inner.number < 0 && errno == ENOENT)
+        throw EnvironmentFault(pack.string(), "no such folder; give a pack's path");
+    expect_open<Error>(inner.number, name_, missing);
     for (const std::filesystem::path& part : path) {
         so_far /= part;
         Descriptor next(::openat(inner.number, part.c_str(), kFlags | O_NOFOLLOW));
@@ -70,7 +75,7 @@ MappedFile::MappedFile(const std::filesystem::path& pack, const std::filesystem:
             throw Error(so_far.string(), "expected no link in a pack, got one", {}, {}, "use a pack from its source");
         }
         errno = error;
-        expect_open(next.number, name_, missing);
+        expect_open<Error>(next.number, name_, missing);
         inner = std::move(next);
     }
     map(inner.number);

@@ -20,12 +20,14 @@ struct Bytes {
 /// A regular file, mapped while the object lives.
 class MappedFile {
 public:
-    /// @param missing  what to say if there is no such file.
-    /// @throws Error   missing, not a regular file (a pipe would block, a device may never end), not readable.
+    /// @param missing            what to say if there is no such file.
+    /// @throws EnvironmentFault  missing, or not readable.
+    /// @throws Error             not a regular file: a pipe would block, a device may never end.
     MappedFile(const std::filesystem::path& path, const char* missing);
 
     /// A file of a pack: from the pack's folder on, nothing on the way to `path` may be a link (docs/format.md).
-    /// @throws Error   also where something is.
+    /// @throws EnvironmentFault  there is no such pack, or the file is not readable.
+    /// @throws Error             the pack lacks the file, something is a link, or it is not a regular file.
     MappedFile(const std::filesystem::path& pack, const std::filesystem::path& path, const char* missing);
     ~MappedFile();
     MappedFile(MappedFile&& other) noexcept;

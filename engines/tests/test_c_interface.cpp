@@ -10,7 +10,7 @@
 TEST(errors_in_c) {
     const Plan plan;
     packnet_engine* engine = nullptr;
-    CHECK_EQUAL(packnet_engine_open("none.plan", plan.pack.path.c_str(), nullptr, &engine), PACKNET_ARTEFACT);
+    CHECK_EQUAL(packnet_engine_open("none.plan", plan.pack.path.c_str(), nullptr, &engine), PACKNET_ENVIRONMENT);
     CHECK(engine == nullptr);
     CHECK_EQUAL(std::string(packnet_last_error()->file), "none.plan.json");
     CHECK_EQUAL(packnet_engine_open(plan.path.c_str(), plan.pack.path.c_str(), nullptr, &engine), PACKNET_OK);

@@ -50,6 +50,24 @@ void make_it_a_pipe(const fs::path& path) {
 }  // namespace
 
 TEST(a_folder_that_is_no_pack_is_refused) { check_damaged("pack.json", "the folder is not a pack", remove_it); }
+TEST(what_is_not_there_is_the_machines_fault_and_what_a_pack_lacks_its_own) {
+    const auto is_fault = [](const fs::path& path) {
+        try {
+            read_all(path);
+        } catch (const packnet::EnvironmentFault&) {
+            return true;
+        } catch (const packnet::Error&) {
+            return false;
+        }
+        return false;
+    };
+    const GoldenCopy copy;
+    CHECK(is_fault(copy.path / "gone"));
+    fs::remove(copy.path / kDelta);
+    CHECK(!is_fault(copy.path));
+    fs::remove(copy.path / "pack.json");
+    CHECK(!is_fault(copy.path));
+}
 TEST(an_empty_pack_json_is_refused) { check_damaged("pack.json", "pack.json: damaged: expected JSON", empty_it); }
 TEST(a_pack_json_that_is_a_folder_is_refused) { check_damaged("pack.json", "not a regular file", make_it_a_folder); }
 TEST(a_missing_delta_is_refused) { check_damaged(kDelta, "birds.safetensors: no such file", remove_it); }

@@ -130,7 +130,7 @@ def test_packnet_infer(programs: Path, toy: Path, golden: Path, tmp_path: Path, 
 
 def test_packnet_infer_refuses_in_one_line(programs: Path, toy: Path, golden: Path, tmp_path: Path) -> None:
     infer, plan = programs / "packnet-infer", tmp_path / "golden.plan"
-    assert "golden.plan.json: no such file" in refusal(4, infer, golden, plan, "--switch-bench")
+    assert "golden.plan.json: no such file" in refusal(3, infer, golden, plan, "--switch-bench")
     write_plan(plan, Pack.open(golden), BuildOptions())
     plan.write_bytes(b"not an Engine")
     assert "golden.plan: damaged: sha256" in refusal(4, infer, golden, plan, "--switch-bench")
@@ -158,7 +158,8 @@ def test_the_program_in_c(programs: Path, toy: Path, golden: Path, tmp_path: Pat
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("flowers: ")
     assert "got 'cars'" in refusal(2, programs / "infer", plan, golden, "cars")
-    assert "no such file" in refusal(4, programs / "infer", tmp_path / "gone.plan", golden, "flowers")
+    assert "no such file" in refusal(3, programs / "infer", tmp_path / "gone.plan", golden, "flowers")
+    assert "no such folder" in refusal(3, programs / "infer", plan, tmp_path / "gone.pack", "flowers")
 
 
 def test_pkg_config_says_how_to_link(

@@ -33,7 +33,8 @@ private:
     std::string file_, subject_, expected_, got_, next_;
 };
 
-/// The machine lacks something: a GPU, its driver, memory, the TensorRT that a plan needs. `got()` is the last thing
+/// The machine lacks something: a GPU, its driver, memory, the TensorRT that a plan needs, a file or the right to read
+/// it (a file that a pack should have is the pack's fault). `got()` is the last thing
 /// that CUDA or TensorRT said, where one of them failed.
 class PACKNET_API EnvironmentFault : public Error {
 public:
