@@ -28,7 +28,7 @@ typedef enum packnet_status { /* the exit codes of the command line */
                               PACKNET_CHECK_FAILED = 1, /* an engine gives other logits than its pack */
                               PACKNET_USAGE = 2,        /* a wrong argument, such as an unknown task */
                               PACKNET_ENVIRONMENT =
-                                  3, /* the machine lacks something: a GPU, memory, another version of TensorRT */
+                                  3, /* the machine lacks something: a GPU, memory, a file, another TensorRT */
                               PACKNET_ARTEFACT = 4 /* a file is damaged, or does not fit the others */
 } packnet_status;
 
