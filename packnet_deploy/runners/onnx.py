@@ -184,7 +184,7 @@ class OnnxRunner:
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
         lent = None if self._bank is None else self._bank.of(path)
-        return open_session(path, self._device, self._threads, lent, rehearsed=not self._rehearsed)
+        return open_session(path, self._device, self._threads, lent, checked=not self._rehearsed)
 
     def _task(self, task: str) -> _Served:
         check_task(task, self.tasks)

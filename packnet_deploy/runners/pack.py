@@ -32,7 +32,7 @@ class PackRunner:
     def __enter__(self) -> PackRunner:
         graph = self._pack.graph_bytes()
         rehearse({str(self._pack.path / GRAPH_FILE): graph})
-        self._session = open_session(graph, rehearsed=True)
+        self._session = open_session(graph, checked=True)
         return self
 
     def __exit__(self, *error: object) -> None:

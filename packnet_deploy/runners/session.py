@@ -31,7 +31,7 @@ def open_session(
     threads: int | None = None,
     lent: Mapping[str, onnxruntime.OrtValue] | None = None,
     *,
-    rehearsed: bool = False,
+    checked: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Load a graph into ONNX Runtime, if it holds what a graph may hold (``allowed``). One from elsewhere is rehearsed
     first (``rehearsal``): what takes it in sees to that.
@@ -43,7 +43,7 @@ def open_session(
         lent: initialisers that the session reads where they lie, instead of its own from the file, and that must
             outlive it. Then nothing is computed from initialisers at load, which would copy them, and sessions opened
             like this share one arena for what they compute at a run.
-        rehearsed: it was held against the list then.
+        checked: it was held against the list already, when it was rehearsed.
 
     Raises:
         ArtefactError: the graph holds something else, or ONNX Runtime refuses it.
@@ -53,7 +53,7 @@ def open_session(
 
     kind, gpu = device_of(device)
     name = str(model) if isinstance(model, Path) else "the graph in memory"
-    if not rehearsed:
+    if not checked:
         expect_allowed(model, name)
     onnxruntime.set_default_logger_severity(4)  # what fails is raised, and reported as one line
     options = onnxruntime.SessionOptions()

@@ -37,9 +37,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     real: Callable[..., Any] = module.open_session
 
-    def spy(path: Path, *arguments: Any) -> Any:
+    def spy(path: Path, *arguments: Any, **checked: bool) -> Any:
         files.append(path)
-        return real(path, *arguments)
+        return real(path, *arguments, **checked)
 
     monkeypatch.setattr(module, "open_session", spy)
     return files
