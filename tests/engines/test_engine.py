@@ -6,7 +6,6 @@ against the real headers where TensorRT_ROOT names some. What a GPU does is not 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
@@ -19,8 +18,10 @@ import pytest
 from native import BUILD, SOURCE, Toolchain, unpack_debian_package
 from PIL import Image
 from plans import write_plan
+from through_ctypes import call_all
 
-from packnet_deploy.pack import Pack, probe_batch
+from packnet_deploy.fresh import in_fresh_process
+from packnet_deploy.pack import Pack
 from packnet_deploy.trt.gpu import find_gpu
 from packnet_deploy.trt.options import BuildOptions
 
@@ -198,66 +199,16 @@ def test_shared_libraries_show_what_headers_declare(installed: Installed) -> Non
     assert "packnet::detail::" not in reader.replace("packnet::detail::Chain const", "")
 
 
-class Options(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("device", ctypes.c_int32),
-        ("bank", ctypes.c_int32),
-        ("resident", ctypes.c_int32),
-        ("contexts", ctypes.c_int32),
-        ("cuda_graphs", ctypes.c_int32),
-        ("threads", ctypes.c_uint32),
-    ]
-
-
-class Answer(ctypes.Structure):
-    _fields_ = [("task", ctypes.c_char_p), ("classes", ctypes.c_size_t)]
-
-
-class LastError(ctypes.Structure):
-    _fields_ = [("status", ctypes.c_int)] + [
-        (part, ctypes.c_char_p) for part in ("line", "file", "subject", "expected", "got", "next")
-    ]
-
-
 @pytest.mark.parametrize("switch", SWITCHES[:3])
 def test_python_calls_it_through_ctypes(
     installed: Installed, toy: Path, golden: Path, tmp_path: Path, switch: str
 ) -> None:
-    """What Rust, C# or Go would do: one shared library, no C++, logits into memory of one's own."""
+    """In a process of its own: where PyTorch has loaded the real CUDA runtime, that is the one of this name."""
     found = list(installed.prefix.rglob("libpacknet_engine.so"))
     if not found:
         pytest.skip("ctypes loads shared libraries")
-    library = ctypes.CDLL(str(found[0]))
-    library.packnet_last_error.restype = ctypes.POINTER(LastError)
-    library.packnet_class_count.restype = ctypes.c_size_t
-    library.packnet_class_name.restype = ctypes.c_char_p
-    library.packnet_current_task.restype = ctypes.c_char_p
-
-    pack = Pack.open(golden)
     plan = toy_plan(toy, tmp_path, golden, switch)
-    options, engine = Options(), ctypes.c_void_p()
-    library.packnet_options_init(ctypes.byref(options))
-    assert options.size == ctypes.sizeof(Options)
-    options.resident = 2
-    opening = (str(plan).encode(), str(golden).encode(), ctypes.byref(options), ctypes.byref(engine))
-    assert library.packnet_engine_open(*opening) == 0
-    images = probe_batch(pack.input)
-    for task in ("flowers", "birds", "shapes", "birds"):
-        classes = library.packnet_class_count(engine, task.encode())
-        logits, answer = np.empty((len(images), classes), np.float32), Answer()
-        request = (engine, task.encode(), images.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(images)))
-        into = (logits.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(logits.size), ctypes.byref(answer))
-        assert library.packnet_infer(*request, *into) == 0
-        assert (answer.task.decode(), answer.classes) == (task, classes)
-        np.testing.assert_allclose(logits, pack.load_task(task).probe_logits, rtol=1e-4, atol=1e-5)
-    assert library.packnet_class_name(engine, b"birds", ctypes.c_size_t(1)).decode() == "Mönchsgrasmücke"
-    assert library.packnet_current_task(engine) == b""
-
-    assert library.packnet_set_task(engine, b"cars") == 2
-    error = library.packnet_last_error().contents
-    assert (error.status, error.subject, error.got) == (2, b"task", b"'cars'")
-    library.packnet_engine_close(engine)
+    in_fresh_process(call_all, [str(path) for path in (found[0], plan, golden)])
 
 
 # -- CMake's config -------------------------------------------------------------------------------------------------

@@ -118,6 +118,9 @@ class StopsAt(Silent):
 
 
 def train(tasks: Sequence[TrainOptions], path: Path, *, resume: bool = False, watcher: Silent | None = None) -> None:
+    """Train into a pack, in a folder that is made if need be."""
+    if not path.parent.exists():  # of several processes the first alone may write
+        path.parent.mkdir()
     for _ in run.train_tasks(tasks, path, watcher or Silent(), resume=resume):
         pass
 

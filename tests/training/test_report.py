@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from small_training import Silent, make_training_small, recipe
 
+from packnet_deploy.cli import show
 from packnet_deploy.cli.train import train_all
 from packnet_deploy.pack import Pack
 from packnet_deploy.training.report import collapse, collapse_warning, warnings_of
@@ -65,7 +66,7 @@ def test_a_training_that_collapses_is_not_silent(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "p.pack"
-    train_all(recipe(colours, pack=path, prune_rate=0.99, **LEARNS))
+    train_all(recipe(colours, pack=path, prune_rate=0.99, **LEARNS), show.console())
     (line,) = warnings_of(Pack.open(path).header("a").report)
     assert line.startswith("it collapsed: "), line
     assert "on 72 validation images" in line

@@ -287,7 +287,7 @@ def _corrupt(path: Path) -> str:
         (lambda p: f"{p}.none", {}, EnvironmentFault, r"--weights .*\.none: no such file"),
         (_corrupt, {}, ArtefactError, r"given\.pth: not a state-dict file"),
         (str, {"arch": "resnet18"}, ArtefactError, r"given\.pth: not resnet18's weights"),
-        (str, {"arch": "squeezenet"}, UsageError, "did you mean one of: squeezenet"),
+        (str, {"arch": "squeezenet"}, UsageError, "did you mean squeezenet1_1 or squeezenet1_0"),
         (lambda _: "none", {}, UsageError, "--epochs 0: it keeps the given network, so give its --weights"),
         (str, {"retrain_epochs": 1}, UsageError, "--data: expected the images of task 'given', got none; without"),
         (str, {"epochs": 1}, UsageError, "--data: expected the images of task 'given', got none"),
@@ -315,9 +315,9 @@ def test_what_a_pack_cannot_take(tmp_path: Path, coloured: Coloured) -> None:
     before = contents(path)
     for message, changes in (
         ("task 'one' is in it already; choose another name", {"task": "one"}),
-        ("--arch resnet18: .* exists and the pack's is quickstart; leave the option out", {"arch": "resnet18"}),
-        ("--image-size 32: .* the pack's is 16", {"image_size": 32}),
-        ("--weights w.pth: .* exists and the pack's is none; leave the option out", {"weights": "w.pth"}),
+        ("--arch resnet18: expected quickstart, as in .*; leave the option out", {"arch": "resnet18"}),
+        ("--image-size 32: expected 16, as in ", {"image_size": 32}),
+        ("--weights w.pth: expected none, as in .*; leave the option out", {"weights": "w.pth"}),
         ("--epochs 0: only a new pack's first task", {"epochs": 0}),
         ("--data: expected the images of task 'two', got none", {"data": None}),
         ("task name 'a/b': expected 1 to 64 letters", {"task": "a/b"}),
